@@ -1,0 +1,57 @@
+"""How a database is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+
+class Secret:
+    """A string that shows itself only when it is asked to: `reveal()`. Its repr, str and format are masked."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "********"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        raise TypeError("a secret is not pickled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """One database of one server, and who logs in. Never holds the password in plain sight."""
+
+    host: str
+    port: int = 5432
+    database: str
+    user: str
+    password: Secret | None = None
+    options: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # libpq names: sslmode, sslrootcert
+
+    def to(self, database: str) -> Login:
+        """The same server and user, another database."""
+        return replace(self, database=database)
+
+    def __str__(self) -> str:
+        return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"
