@@ -1,4 +1,4 @@
-"""What a run did, in the words of its report. Its JSON is `report.json`; its schema is shipped as `report.schema.json`."""
+"""What a run did, in the words of its report. Its JSON is `report.json`; the schema is shipped beside the reports."""
 
 from __future__ import annotations
 

@@ -1,0 +1,44 @@
+# Everything needs only Python 3.11 or newer with venv and pip, and make. The environment is made once, from the lock.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test test-all check bench format lock clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
+	@$(BIN)/migrator demo
+
+test: $(READY)  ## the test suite
+	@$(BIN)/python -m pytest -m "not slow" $(T)
+
+test-all: $(READY)  ## the test suite with the slow sweeps
+	@$(BIN)/python -m pytest $(T)
+
+check: $(READY)  ## lint, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY)  ## a guarded run beside the plain script that it replaces
+	@$(BIN)/python benchmarks/guarded_run.py
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+	  --group dev --extra embedded pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .migrator build dist
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
