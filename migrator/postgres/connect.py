@@ -1,0 +1,336 @@
+"""Our own sessions: opened by keyword, with every setting that a role or database could spoil set by themselves."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from migrator.config.login import Login
+from migrator.errors import ConnectionFailed, StepFailed
+from migrator.postgres.session import Row
+
+APPLICATION_PREFIX = "mig:"
+
+# name -> value, and the first major version that knows the setting. A role's or a database's own value must neither
+# end a run (timeouts), nor hide rows (row_security), nor change how a value is printed (fingerprints compare text).
+_SETTINGS: tuple[tuple[str, str, int], ...] = (
+    ("statement_timeout", "0", 0),
+    ("transaction_timeout", "0", 17),
+    ("idle_in_transaction_session_timeout", "0", 0),
+    ("idle_session_timeout", "0", 14),
+    ("lock_timeout", "0", 0),
+    ("row_security", "off", 0),
+    ("default_transaction_isolation", "read committed", 0),
+    ("default_transaction_deferrable", "off", 0),
+    ("synchronous_commit", "on", 0),
+    ("DateStyle", "ISO, YMD", 0),
+    ("IntervalStyle", "postgres", 0),
+    ("TimeZone", "UTC", 0),
+    ("extra_float_digits", "1", 0),
+    ("bytea_output", "hex", 0),
+    ("lc_monetary", "C", 0),
+    ("quote_all_identifiers", "off", 0),
+    ("standard_conforming_strings", "on", 0),
+)
+_CONNECTION_CHECK = "SET client_connection_check_interval = '10s'"  # only where the server's platform can do it
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_SYSTEM_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+)
+_LOST = ("57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "25P03")
+
+
+class StatementFailed(StepFailed):
+    """PostgreSQL refused a statement; `sqlstate` has its five characters."""
+
+    code = "sql"
+
+    def __init__(self, message: str, *, sqlstate: str | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.sqlstate = sqlstate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerInfo:
+    """Which server this is. What this login may not see is None, or `unknown` for the system identifier."""
+
+    version_num: int  # 180004
+    major: int
+    version: str  # "18.4"
+    system_identifier: str
+    in_recovery: bool
+    is_superuser: bool
+    data_directory: str | None
+
+
+class PgSession:
+    """A psycopg connection in autocommit, as a `migrator.postgres.session.Session`."""
+
+    def __init__(self, conn: psycopg.Connection, *, name: str) -> None:
+        self.conn = conn
+        self.name = name  # for messages: database at host, and the session's role
+        self.pid: int = conn.info.backend_pid
+
+    def rows(self, sql: str) -> list[Row]:
+        """The result of one statement, every value as PostgreSQL prints it; [] for a statement without a result.
+
+        Raises: StatementFailed; ConnectionFailed, code `connection_lost`.
+        """
+        with translated(f"a query on {self.name} failed"), self.conn.cursor() as cursor:
+            cursor.execute(sql.encode())
+            result = cursor.pgresult
+            if result is None:
+                return []
+            return [
+                tuple(_text(result.get_value(row, column)) for column in range(result.nfields))
+                for row in range(result.ntuples)
+            ]
+
+    def execute(self, sql: str) -> None:
+        """One or several statements were executed; outside a BEGIN several count as one transaction.
+
+        Raises: StatementFailed; ConnectionFailed, code `connection_lost`.
+        """
+        with translated(f"a statement on {self.name} failed"), self.conn.cursor() as cursor:
+            cursor.execute(sql.encode())
+
+    def cancel(self, timeout_s: float = 5.0) -> None:
+        """The running statement was asked to stop; it raises in its own thread. Safe to repeat, also when idle."""
+        with suppress(psycopg.Error):  # a session that cannot be asked is gone, and its statement with it
+            self.conn.cancel_safe(timeout=timeout_s)
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`, and after the connection was found to be lost."""
+        return self.conn.closed
+
+    def close(self) -> None:
+        """The session is over; an open transaction is rolled back by the server. Safe to repeat."""
+        self.conn.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def application_name(run_id: str, role: str) -> str:
+    """The name by which a run's sessions are found and ended: `mig:<run>:<role>`."""
+    return f"{APPLICATION_PREFIX}{run_id}:{role}"
+
+
+def connect(
+    login: Login,
+    *,
+    role: str,
+    run_id: str,
+    read_only: bool = False,
+    connect_timeout_s: float = 10,
+    database: str | None = None,
+) -> PgSession:
+    """A session is open and all its settings are ours, whatever the role's or the database's are.
+
+    `search_path` stays as it is: invariants name tables as the application does.
+    TLS: see `tls_options`.
+
+    Raises: ConnectionFailed, one line, with code `unreachable`, `wrong_password`, `no_password`, `no_such_database`,
+    `no_such_role`, `no_connect_privilege`, `closed`, `too_many_connections`, `starting_up`, `tls`, `pg_hba`
+    or `connection`.
+    """
+    login = login if database is None else login.to(database)
+    parameters: dict[str, str | int] = {
+        **_KEEPALIVES,
+        **tls_options(login),
+        **login.options,
+        "host": login.host,
+        "port": login.port,
+        "dbname": login.database,
+        "user": login.user,
+        "application_name": application_name(run_id, role),
+        "client_encoding": "UTF8",
+        "connect_timeout": max(2, math.ceil(connect_timeout_s)),
+    }
+    if login.password is not None:
+        parameters["password"] = login.password.reveal()
+    try:
+        conn = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)  # type: ignore[arg-type]
+    except psycopg.Error as error:
+        raise _refusal(login, str(error)) from error
+    name = f"{login.database} at {login.host}:{login.port} ({role})"
+    try:
+        with translated(f"the settings of a session on {name} were refused"):
+            _set_up(conn, read_only=read_only)
+    except BaseException:
+        conn.close()
+        raise
+    return PgSession(conn, name=name)
+
+
+def tls_options(login: Login) -> dict[str, str]:
+    """`sslmode` and `sslrootcert` as libpq and pgjdbc understand them: what the login says, else safe defaults.
+
+    Off this machine the server proves who it is (`verify-full`), by the system's certificates where no others are
+    named; on this machine TLS is used if the server offers it.
+    """
+    stated = {name: login.options[name] for name in ("sslmode", "sslrootcert") if name in login.options}
+    if "sslmode" not in stated:
+        stated["sslmode"] = "prefer" if is_loopback(login.options.get("hostaddr", login.host)) else "verify-full"
+    if stated["sslmode"].startswith("verify-") and "sslrootcert" not in stated:
+        own = Path.home() / ".postgresql" / "root.crt"
+        bundle = own if own.is_file() else _system_certificates()
+        if bundle is not None:
+            stated["sslrootcert"] = str(bundle)
+    return stated
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the connection stays on this machine; a Unix socket's folder does."""
+    if host.startswith(("/", "@")) or host.lower() in ("", "localhost", "localhost."):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def server_info(session: PgSession) -> ServerInfo:
+    """What the server says of itself. Raises: StatementFailed."""
+    [(number, version, recovery, superuser, can_see, directory)] = session.rows(
+        """
+        SELECT current_setting('server_version_num'), current_setting('server_version'), pg_is_in_recovery(),
+               rolsuper, may.see, CASE WHEN may.see THEN current_setting('data_directory') END
+        FROM pg_roles, (SELECT pg_has_role('pg_read_all_settings', 'USAGE') AS see) AS may
+        WHERE rolname = current_user
+        """
+    )
+    allowed = session.rows("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')") == [("t",)]
+    identifier = session.rows("SELECT system_identifier FROM pg_control_system()")[0][0] if allowed else None
+    return ServerInfo(
+        version_num=int(number or 0),
+        major=int(number or 0) // 10000,
+        version=(version or "").split(" ")[0],
+        system_identifier=identifier or "unknown",
+        in_recovery=recovery == "t",
+        is_superuser=superuser == "t",
+        data_directory=directory if can_see == "t" else None,
+    )
+
+
+def translate(error: psycopg.Error, doing: str) -> StepFailed:
+    """What to raise instead of `error`: one line that begins with `doing` and ends with the SQLSTATE.
+
+    A lost session becomes ConnectionFailed with code `connection_lost`, everything else StatementFailed.
+    """
+    state = error.sqlstate
+    said = error.diag.message_primary or _one_line(str(error)) or type(error).__name__
+    if error.diag.message_detail:
+        said += f" ({_one_line(error.diag.message_detail)})"
+    message = f"{doing}: {said}{f' (SQLSTATE {state})' if state else ''}"
+    if state in _LOST or (state is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+        return ConnectionFailed(
+            message, code="connection_lost", hint="The server or somebody on it ended the session; its log says why."
+        )
+    return StatementFailed(message, sqlstate=state, hint=error.diag.message_hint)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Errors of psycopg leave the block as our own; see `translate`."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error, doing) from error
+
+
+def _set_up(conn: psycopg.Connection, *, read_only: bool) -> None:
+    major = conn.info.server_version // 10000
+    settings = [(name, value) for name, value, since in _SETTINGS if major >= since]
+    settings.append(("default_transaction_read_only", "on" if read_only else "off"))
+    # SET LOCAL would not outlive the statement, and start-up options are refused by poolers: one batch of SETs.
+    conn.execute(
+        sql.SQL("; ").join(
+            sql.SQL("SET {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value)) for name, value in settings
+        )
+    )
+    if major >= 14:
+        with suppress(psycopg.errors.InvalidParameterValue):
+            conn.execute(_CONNECTION_CHECK)
+
+
+def _text(value: bytes | None) -> str | None:
+    # SQL_ASCII databases hand out whatever bytes were put in
+    return None if value is None else value.decode(errors="backslashreplace")
+
+
+def _system_certificates() -> Path | None:
+    paths = ssl.get_default_verify_paths()
+    for candidate in (paths.cafile, *_SYSTEM_CERTIFICATES):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    return None
+
+
+# What a refused connection says (libpq gives no SQLSTATE here) -> code, and what a person does next.
+_REFUSALS: Mapping[str, tuple[str, str]] = {
+    r"password authentication failed": ("wrong_password", "Check the user and the password of this environment."),
+    r"no password supplied|empty password": ("no_password", "Give the environment a password, by a reference."),
+    r'database ".*" does not exist': ("no_such_database", "Check the database's name in the URL, or create it."),
+    r'role ".*" (does not exist|is not permitted to log in)': (
+        "no_such_role",
+        "Check the user's name, or create a role with LOGIN.",
+    ),
+    r"permission denied for database": (
+        "no_connect_privilege",
+        "Grant this role CONNECT; a database that a run has fenced off is shown by `migrator maintenance status`.",
+    ),
+    r"not currently accepting connections|cannot connect to invalid database": (
+        "closed",
+        "The database is closed to everybody; `migrator maintenance status` tells whether a run did it.",
+    ),
+    r"too many (clients|connections)|connection slots are reserved": (
+        "too_many_connections",
+        "End sessions or raise the limit of connections; a run needs about ten.",
+    ),
+    r"starting up|shutting down|in recovery mode|not yet accepting": ("starting_up", "Try again in a moment."),
+    r"no pg_hba\.conf entry|pg_hba\.conf rejects": ("pg_hba", "Let this address in by the server's pg_hba.conf."),
+    r"certificate|SSL|GSSAPI|TLS": (
+        "tls",
+        "Name the server's CA by sslrootcert in the URL; sslmode=require encrypts without proof of who answers.",
+    ),
+    r"failed to resolve|could not translate host|Name or service": ("unreachable", "Check the host's name."),
+    r"Connection refused|timeout|timed out|unreachable|No route|reset by peer|closed the connection|No such file": (
+        "unreachable",
+        "Check host and port, that the server runs, and that no firewall lies between.",
+    ),
+}
+
+
+def _refusal(login: Login, said: str) -> ConnectionFailed:
+    where = f"{login.database} at {login.host}:{login.port} as {login.user}"
+    # After several addresses the last line speaks for all; libpq's own introduction repeats what `where` says.
+    reason = re.sub(r"^.*?(?:FATAL|ERROR):\s+", "", _one_line(said)) if "FATAL" in said else _one_line(said)
+    reason = re.sub(r'^(?:connection failed: )?(?:connection to server at "[^"]*"[^:]*failed: )?', "", reason)
+    code, hint = "connection", "The server's log says more."
+    for pattern, (found, remedy) in _REFUSALS.items():
+        if re.search(pattern, reason, re.IGNORECASE):
+            code, hint = found, remedy
+            break
+    return ConnectionFailed(f"could not connect to {where}: {reason}", code=code, hint=hint)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
