@@ -1,0 +1,73 @@
+"""Who is told what a run does while it does it. The console is one; a silent one serves `--json` and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+
+
+class Reporter(Protocol):
+    """Told of a run's progress, in order, from any thread. A reporter never raises and never blocks the run."""
+
+    def started(self, record: RunRecord) -> None:
+        """The run has an id; nothing was touched yet. Also called when a run is resumed."""
+        ...
+
+    def step_started(self, name: StepName, title: str) -> None:
+        """A step begins. `title` says in a few words what it does: "back up"."""
+        ...
+
+    def step_progress(self, name: StepName, text: str, done: float | None) -> None:
+        """How far a step is: one line, and the fraction done (0 to 1) or None where that is not known."""
+        ...
+
+    def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
+        """A step ended. `status` is that of StepRecord: done, failed, undone or interrupted."""
+        ...
+
+    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
+        """A changeset was begun (status "running") or ended (its final status); `number` counts from 1 to `total`."""
+        ...
+
+    def check(self, check: CheckRecord) -> None:
+        """A data-integrity check was evaluated."""
+        ...
+
+    def warning(self, text: str) -> None:
+        """Something that a person should know, though the run goes on."""
+        ...
+
+    def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
+        """The run has ended and its reports, `files`, are written. Called once, last."""
+        ...
+
+
+class SilentReporter:
+    """A reporter that says nothing."""
+
+    def started(self, record: RunRecord) -> None:
+        pass
+
+    def step_started(self, name: StepName, title: str) -> None:
+        pass
+
+    def step_progress(self, name: StepName, text: str, done: float | None) -> None:
+        pass
+
+    def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
+        pass
+
+    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
+        pass
+
+    def check(self, check: CheckRecord) -> None:
+        pass
+
+    def warning(self, text: str) -> None:
+        pass
+
+    def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
+        pass
