@@ -259,7 +259,7 @@ class Journal:
         """One transaction; a failure is StepFailed for a run that has begun (`run_id`), else Refused."""
         from migrator.runs.journal_store import StoreFailed
 
-        if self._store is None:
+        if self._store is None or (writes and self._store.read_only):
             raise MigratorError(f"The journal ({self.where}) was opened for reading only; it cannot {doing}.")
         try:
             with self._store.transaction(writes=writes) as transaction:

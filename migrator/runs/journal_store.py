@@ -20,6 +20,7 @@ from migrator.errors import ConfigError
 from migrator.runs.journal_tables import SCHEMA_VERSION, Transaction, metadata, versions
 
 BUSY_TIMEOUT_S = 10.0
+POSTGRES_LOCK_TIMEOUT = "10s"
 _APPLICATION_ID = 0x6D696772  # "migr": tells a journal from any other SQLite file
 _EXAMPLES = "sqlite:///.migrator/journal.db or postgresql://user@host:5432/database"
 _RECOVER = "an unfinished run is found by its fence all the same: `migrator recover --env ENV`."
@@ -37,8 +38,9 @@ class StoreFailed(Exception):
 class Store:
     """An opened journal. Safe to use from several threads: each transaction has a connection of its own."""
 
-    def __init__(self, engine: sa.Engine, *, clock: Callable[[], float], file: Path | None) -> None:
+    def __init__(self, engine: sa.Engine, *, read_only: bool, clock: Callable[[], float], file: Path | None) -> None:
         self._engine = engine
+        self.read_only = read_only
         self._clock = clock
         self._file = file
 
@@ -221,7 +223,7 @@ def _open_sqlite(file: Path, *, read_only: bool, clock: Callable[[], float]) -> 
             ) from error
     # mode=rw never creates: a journal that vanished is noticed, not silently begun anew.
     mode = "ro" if read_only else "rw"
-    if read_only and not os.access(file.parent, os.W_OK) and not file.with_name(file.name + "-wal").exists():
+    if read_only and not _may_write(file.parent) and not file.with_name(file.name + "-wal").exists():
         mode += "&immutable=1"  # SQLite needs to make a -shm file beside it otherwise
 
     def connect() -> sqlite3.Connection:
@@ -240,7 +242,7 @@ def _open_sqlite(file: Path, *, read_only: bool, clock: Callable[[], float]) -> 
         writes = connection.get_execution_options().get("migrator_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    store = Store(engine, clock=clock, file=file)
+    store = Store(engine, read_only=read_only, clock=clock, file=file)
     if read_only:
         store.check_version()
         return store
@@ -253,6 +255,10 @@ def _open_sqlite(file: Path, *, read_only: bool, clock: Callable[[], float]) -> 
         # Somebody reads it just now, or the file system has no shared memory: the rollback journal is as safe.
         return store
     return store
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _make_private(file: Path) -> None:
@@ -287,10 +293,11 @@ def _open_postgres(url: sa.URL, *, read_only: bool, clock: Callable[[], float]) 
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        for setting in ("statement_timeout = '30s'", "lock_timeout = '10s'", "synchronous_commit = on"):
-            connection.exec_driver_sql(f"SET LOCAL {setting}")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = '30s'")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{POSTGRES_LOCK_TIMEOUT}'")
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
 
-    store = Store(engine, clock=clock, file=None)
+    store = Store(engine, read_only=read_only, clock=clock, file=None)
     if not read_only:
         store.create()
         return store

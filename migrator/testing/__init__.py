@@ -1,0 +1,1 @@
+"""Fakes and fixtures for tests of migrator, and of what is built on it."""
