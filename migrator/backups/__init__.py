@@ -1,0 +1,103 @@
+"""Backups: what is kept of a database before it is changed, and how it comes back beside the original.
+
+A backup is a folder of its own with a manifest that is written last (`manifest.py`). Its kind decides what else is in
+it: the files of pg_dump, or nothing but the name of a copy on the same server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from migrator.config.login import Login
+from migrator.errors import ConfigError
+from migrator.postgres.session import Session
+
+if TYPE_CHECKING:
+    from migrator.backups.manifest import ExtensionState, FileEntry
+    from migrator.backups.signing import PublicKeys
+    from migrator.postgres.client_tools import ClientTools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The database that is backed up, and how it is reached."""
+
+    login: Login  # to the database itself
+    admin: Session  # on the maintenance database of the same server
+    run_id: str
+    snapshot: str | None = None  # exported by a transaction that stays open; None: the backup takes its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a backup consists of: the part of its manifest that only the backup knows."""
+
+    files: tuple[FileEntry, ...] = ()
+    tools: dict[str, str]  # name -> version of what made it
+    roles: tuple[str, ...] = ()
+    extensions: tuple[ExtensionState, ...] = ()
+    copy_name: str | None = None
+    copy_oid: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Backup(Protocol):
+    """One way of keeping a database."""
+
+    @property
+    def kind(self) -> str:
+        """The word by which configuration and manifest name it."""
+        ...
+
+    def create(self, source: Source, folder: Path) -> Made:
+        """The backup's artefacts are complete and on disk; its manifest is not written yet.
+
+        `folder` exists and is the backup's own. What a failure leaves behind is quarantined or dropped.
+        Raises: BackupFailed.
+        """
+        ...
+
+    def restore(self, source: Source, folder: Path, into: str) -> tuple[str, ...]:
+        """Another database, `into`, of the server that `source` names holds what was backed up. Returns warnings.
+
+        The backup has been verified against its manifest first; `source`'s own database is not touched. Whether `into`
+        is the same as the original was is for the caller to prove, by the manifest's fingerprints.
+        Raises: BackupFailed.
+        """
+        ...
+
+
+def of_kind(
+    kind: str,
+    *,
+    tools: ClientTools,
+    log: Path,
+    jobs: int = 2,
+    timeout_s: float = 3600.0,
+    lock_timeout_s: float = 10.0,
+    public_keys: PublicKeys | None = None,
+) -> Backup:
+    """The backup of this kind. `log` receives what the programs say.
+
+    Raises: ConfigError for a kind that there is not.
+    """
+    match kind:
+        case "dump":
+            from migrator.backups.dump import Dump
+
+            return Dump(
+                tools=tools,
+                log=log,
+                jobs=jobs,
+                timeout_s=timeout_s,
+                lock_timeout_s=lock_timeout_s,
+                public_keys=public_keys,
+            )
+        case "clone":
+            from migrator.backups.clone import Clone
+
+            return Clone(timeout_s=timeout_s, public_keys=public_keys)
+        case _:
+            raise ConfigError(f"backup.kinds: there is no backup of the kind {kind!r}.", hint="Use dump or clone.")

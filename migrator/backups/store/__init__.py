@@ -1,0 +1,1 @@
+"""Where backups lie: one folder a backup, named by its id."""
