@@ -1,0 +1,279 @@
+"""The settings of an environment, as frozen models. The text of a field is also its help in editors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    InstanceOf,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from migrator.config.login import Login
+
+Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Profile = Literal["guarded", "online"]
+ChosenWay = Literal["auto", "atomic", "bluegreen", "stepwise"]
+ChosenProof = Literal["auto", "full", "touched", "write_set"]
+DatabaseMode = Literal["offline", "read-only", "none"]
+BackupKind = Literal["dump", "clone"]
+RestorePolicy = Literal["automatic", "ask", "never"]
+
+MOST_JOBS = 4
+LONGEST_NAME_BYTES = 63  # PostgreSQL cuts longer identifiers off without an error
+_NOT_YET = ("pitr", "rds", "aurora")
+
+
+def default_jobs() -> int:
+    """The number of cores, at most 4."""
+    return max(1, min(MOST_JOBS, os.cpu_count() or 1))
+
+
+def _not_blank(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _known_kind(value: object) -> object:
+    if value in _NOT_YET:
+        raise ValueError(f"{value!r} is not available yet; dump and clone are")
+    return value
+
+
+def _once(kinds: tuple[BackupKind, ...]) -> tuple[BackupKind, ...]:
+    if len(set(kinds)) != len(kinds):
+        raise ValueError("names a kind twice")
+    return kinds
+
+
+def _folder(value: str) -> str:
+    if "://" in value:
+        raise ValueError(f"{value.split('://', maxsplit=1)[0]}:// is not available yet; name a folder")
+    return value
+
+
+def _name(value: str) -> str:
+    if len(value.encode()) > LONGEST_NAME_BYTES:
+        raise ValueError(f"is longer than {LONGEST_NAME_BYTES} bytes; PostgreSQL would cut it off")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    return value
+
+
+def _no_limit(value: object) -> object:
+    return None if value == "none" else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_not_blank)]
+Identifier = Annotated[Text, AfterValidator(_name)]
+Argv = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """What every part of the configuration has in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class FlagProvider(Settings):
+    """A file that an application or a load balancer watches: it exists while maintenance is on."""
+
+    type: Literal["flag"]
+    path: FilePath
+    """The file. Relative to migrator.toml's folder."""
+
+
+class CommandProvider(Settings):
+    """The user's own commands, each a list of arguments; no shell."""
+
+    type: Literal["command"]
+    on: Argv
+    """Turns maintenance on. Exit code 0 means that users are held off now."""
+    off: Argv
+    """Turns maintenance off."""
+    status: Argv
+    """Exit code 0: maintenance is on; 1: it is off."""
+    timeout_s: Seconds = 60.0
+    """Seconds that each of the commands may take."""
+
+
+OutsideProvider = Annotated[FlagProvider | CommandProvider, Discriminator("type")]
+
+
+class MaintenanceSettings(Settings):
+    database: DatabaseMode = "offline"
+    """offline: nobody but the run connects. read-only: others read; no proof that nobody wrote. none: users go on."""
+    outside: tuple[OutsideProvider, ...] = ()
+    """What holds users off outside the database, turned on in this order and off in reverse."""
+
+
+class BackupSettings(Settings):
+    kinds: Annotated[tuple[Annotated[BackupKind, BeforeValidator(_known_kind)], ...], AfterValidator(_once)] = ("dump",)
+    """dump: pg_dump into the store. clone: a copy on the same server. [] is a decision: no backup."""
+    store: Annotated[Text, AfterValidator(_folder)] = "backups"
+    """The folder that backups go to. Relative to migrator.toml's folder."""
+    jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
+    """Connections of a dump or a restore. Default: the environment's jobs."""
+    restore: RestorePolicy = "automatic"
+    """Whether a failed run restores by itself, asks first, or prints the runbook."""
+
+
+class ChecksSettings(Settings):
+    suites: tuple[FilePath, ...] = ()
+    """Great Expectations suites: files or patterns, relative to migrator.toml's folder."""
+    invariants: tuple[FilePath, ...] = ()
+    """SQL invariants: files or patterns, relative to migrator.toml's folder."""
+    inside: Literal["all", "marked"] = "all"
+    """Which checks run inside the transaction of the atomic way: all, or those marked `inside`."""
+    inside_timeout_s: Seconds = 300.0
+    """Seconds that one check may take inside the transaction."""
+
+
+class LimitsSettings(Settings):
+    lock_timeout_s: Seconds = 10.0
+    """Seconds that a statement waits for a lock."""
+    lock_retries: Annotated[int, Field(strict=True, ge=0, le=1000)] = 3
+    """How often a migration that did not get its lock is tried again, after a random pause."""
+    drain_s: Seconds = 60.0
+    """Seconds that the sessions of others have to end before they are ended."""
+    max_downtime_s: Seconds = 1800.0
+    """Seconds of maintenance after which the run goes back by itself."""
+    max_blocked_s: Annotated[
+        Seconds | None,
+        BeforeValidator(_no_limit),
+        WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "none"}]}),
+    ] = None
+    """Seconds that the run may keep other sessions waiting before it rolls back; "none": no limit."""
+    proof_budget_s: Seconds = 60.0
+    """Seconds that fingerprints may take where the proof may choose."""
+    restore_max_s: Seconds = 1800.0
+    """A restore that would take longer, by estimate, is not started without a person."""
+    migration_timeout_s: Seconds = 3600.0
+    """Seconds that Liquibase may take in all."""
+    backup_timeout_s: Seconds = 3600.0
+    """Seconds that a backup, or a restore, may take."""
+    check_timeout_s: Seconds = 300.0
+    """Seconds that one check may take outside the transaction."""
+    connect_timeout_s: Seconds = 10.0
+    """Seconds that the server has to answer."""
+    lease_s: Annotated[Seconds, Field(ge=5)] = 60.0
+    """Seconds after its last sign of life at which a run counts as gone."""
+
+
+class EnvironmentSettings(Settings):
+    """Everything that a profile, [defaults], [environments.X] and the command line can choose."""
+
+    profile: Profile = "guarded"
+    """guarded: a maintenance window exists. online: there is none."""
+    way: ChosenWay = "auto"
+    """How the changes are applied. auto: atomic where every changeset allows it, else stepwise."""
+    bluegreen: Flag = False
+    """Whether auto may choose bluegreen."""
+    contexts: str = ""
+    """Liquibase's context filter."""
+    labels: str = ""
+    """Liquibase's label filter."""
+    parameters: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """Changelog parameters."""
+    default_schema: Identifier | None = None
+    """The schema that a changelog means when it names none. Default: the login's search_path."""
+    liquibase_schema: Identifier | None = None
+    """The schema of Liquibase's own tables. Default: default_schema."""
+    protected: Flag = False
+    """A person confirms each run; a backup is mandatory; the plan's way is never left."""
+    maintenance_database: Identifier = "postgres"
+    """The database of the same server that the run's lock and its copies are made from; never the target."""
+    proof: ChosenProof = "auto"
+    """full: fingerprints of all tables. touched: of the tables that change. write_set: the run's locks, and touched
+    where it fits proof_budget_s. auto: the strongest that fits proof_budget_s."""
+    jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
+    """Connections that fingerprints, dumps and restores use. Default: the number of cores, at most 4."""
+    maintenance: MaintenanceSettings = MaintenanceSettings()
+    backup: BackupSettings = Field(default_factory=BackupSettings)
+    checks: ChecksSettings = ChecksSettings()
+    limits: LimitsSettings = LimitsSettings()
+
+
+class Environment(EnvironmentSettings):
+    """A named target with its effective settings: every reference resolved, every path absolute."""
+
+    name: str
+    login: InstanceOf[Login] | None
+    """How the target is reached; None: the embedded server."""
+    sources: Mapping[str, str] = Field(repr=False)
+    """Dotted key of every setting -> where its value comes from."""
+    references: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """Dotted key -> the text that held a reference such as ${env:X}, before it was resolved."""
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.login is None
+
+
+class EnvironmentTable(EnvironmentSettings):
+    """What [defaults] and [environments.X] may say in the file."""
+
+    url: Text | None = None
+    """postgresql://user@host:port/database?sslmode=verify-full, without a password."""
+    password: Text | None = None
+    """A reference such as ${env:STAGING_DB_PASSWORD}."""
+    login: Text | None = None
+    """Another way to log in than by a password. None is available yet."""
+
+
+class LiquibaseTable(Settings):
+    """[liquibase]"""
+
+    version: Text = "5.0.4"
+    """The version that is fetched, checked and used."""
+    home: FilePath | None = None
+    """The folder of an existing installation, in place of version."""
+    java_home: FilePath | None = None
+    """The folder of a Java runtime. Default: the one that comes with migrator."""
+    root: FilePath = Path()
+    """The one root of changelog paths. Default: the folder of migrator.toml."""
+
+
+class JournalTable(Settings):
+    """[journal]"""
+
+    url: Text = "sqlite:///.migrator/journal.db"
+    """sqlite:///path (relative to migrator.toml's folder) or postgresql://user@host/database."""
+    password: Text | None = None
+    """A reference such as ${env:JOURNAL_PASSWORD}."""
+
+
+class SigningTable(Settings):
+    """[signing]"""
+
+    key: Text | None = None
+    """A reference such as ${env:MIGRATOR_SIGNING_KEY} to an Ed25519 private key."""
+    public_keys: tuple[FilePath, ...] = ()
+    """Public keys: files or patterns, relative to migrator.toml's folder."""
+
+
+class ConfigFile(Settings):
+    """The whole of migrator.toml."""
+
+    liquibase: LiquibaseTable = LiquibaseTable()
+    journal: JournalTable = JournalTable()
+    signing: SigningTable = SigningTable()
+    defaults: EnvironmentTable = EnvironmentTable()
+    """What all environments share."""
+    environments: Mapping[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=63)], EnvironmentTable
+    ] = Field(default_factory=dict)
+    """The named targets. `local` without a url is the embedded server."""
