@@ -14,11 +14,9 @@ create domain positive_quantity as integer check (value > 0);
 --comment Letters compare without regard to case where this server has ICU; elsewhere the column stays plain text.
 do $$
 begin
-  if exists (select from pg_collation where collprovider = 'i') then
-    create collation case_folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-  else
-    create collation case_folded from "C";
-  end if;
+  create collation case_folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+exception when feature_not_supported then
+  create collation case_folded from "C";
 end
 $$;
 --rollback drop collation case_folded;
