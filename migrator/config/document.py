@@ -110,7 +110,8 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
         header = _HEADER.match(line)
         if header:
             section = _parts(header["name"])
-            found.setdefault(section, number)
+            for length in range(1, len(section) + 1):
+                found.setdefault(section[:length], number)
             continue
         key = _KEY.match(line)
         if key:

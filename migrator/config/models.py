@@ -211,7 +211,7 @@ class Environment(EnvironmentSettings):
     """A named target with its effective settings: every reference resolved, every path absolute."""
 
     name: str
-    login: InstanceOf[Login] | None
+    login: InstanceOf[Login] | None = Field(exclude=True)
     """How the target is reached; None: the embedded server."""
     sources: Mapping[str, str] = Field(repr=False)
     """Dotted key of every setting -> where its value comes from."""

@@ -88,10 +88,15 @@ def _meant(given: object, known: Sequence[str]) -> str | None:
 def _suggestion(key: str, models: Sequence[type[BaseModel]]) -> str:
     known = [name for model in models for name in model.model_fields]
     if nearest(key, known) is None:
-        for name, section in ((name, inner) for model in models for name, inner in _sections(model)):
-            match = nearest(key, section.model_fields)
-            if match is not None:
-                return f"did you mean {f'{name}.{match}'!r}?"
+        deeper = {
+            leaf: f"{name}.{leaf}"
+            for model in models
+            for name, section in _sections(model)
+            for leaf in section.model_fields
+        }
+        match = nearest(key, deeper)
+        if match is not None:
+            return f"did you mean {deeper[match]!r}?"
     return did_you_mean(key, known)
 
 
