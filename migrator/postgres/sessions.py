@@ -208,7 +208,7 @@ ORDER BY a.pid
 )
 # A parallel worker is its leader's, whatever it is called while it starts.
 _NOT_OWN = """
-NOT (a.usename = session_user AND (
+NOT (a.usename IS NOT DISTINCT FROM session_user AND (
     starts_with(a.application_name, {})
     OR EXISTS (SELECT FROM pg_stat_activity AS l WHERE l.pid = a.leader_pid AND starts_with(l.application_name, {}))))
 """
