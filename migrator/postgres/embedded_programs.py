@@ -14,11 +14,12 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from migrator import processes
 from migrator.errors import Refused, ToolFailed
@@ -71,7 +72,8 @@ class Place:
         path.chmod(0o700 if path.is_dir() else 0o600)
 
 
-def installed() -> dict[int, Programs]:
+@cache
+def installed() -> Mapping[int, Programs]:
     """Major version -> programs, of the extra `embedded`; {} where it is not installed."""
     spec = importlib.util.find_spec(_PACKAGE)  # found, not imported: the import has effects of its own
     found: dict[int, Programs] = {}
@@ -80,7 +82,7 @@ def installed() -> dict[int, Programs]:
             programs = _probe(folder)
             if programs is not None:
                 found[programs.major] = programs
-    return found
+    return MappingProxyType(found)
 
 
 def of_major(major: int) -> Programs:
@@ -144,7 +146,7 @@ def settle(
             data_dir = shared_root / f"{data_dir.name}-{digest}"
         if not _runs_as_nobody(programs):
             programs = _copy(programs, shared_root)
-        shared_root.mkdir(parents=True, exist_ok=True, mode=0o755)
+        _open_to_all(shared_root)
         if _others_may_enter(shared_root) and _runs_as_nobody(programs):
             return Place(programs=programs, account=Account.NOBODY, data_dir=data_dir)
     raise Refused(
@@ -178,12 +180,12 @@ def _probe(folder: Path) -> Programs | None:
 def _runs_as_nobody(programs: Programs) -> bool:
     if not all(map(_others_may_read, (programs.bin.parent / "share", programs.bin.parent / "lib"))):
         return False
-    return _succeeds([str(programs.bin / "postgres"), "--version"], identity=nobody())
+    return _succeeds([str(programs.bin / "initdb"), "--version"], identity=nobody())
 
 
 def _runs_in_namespace(programs: Programs) -> bool:
     prefix = _namespace_prefix()
-    return bool(prefix) and _succeeds([*prefix, str(programs.bin / "postgres"), "--version"])
+    return bool(prefix) and _succeeds([*prefix, str(programs.bin / "initdb"), "--version"])
 
 
 def _succeeds(argv: Sequence[str], *, identity: Identity | None = None) -> bool:
@@ -216,21 +218,34 @@ def _others_may_read(folder: Path) -> bool:
 
 
 def _copy(programs: Programs, root: Path) -> Programs:
-    """The programs lie under `root`, readable for everybody. Safe to repeat: a whole copy is used again."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    """The wheel's programs and libraries lie under `root`, readable for everybody. Safe to repeat."""
+    tree = programs.bin.parent
+    package = tree.parent
+    if package.name != _PACKAGE:
+        return programs
+    _open_to_all(root)
     target = root / f"programs-{programs.version}"
-    if not target.exists():
-        partial = Path(tempfile.mkdtemp(prefix=".programs-", dir=root))
-        try:
-            shutil.copytree(programs.bin.parent, partial, symlinks=True, dirs_exist_ok=True)
-            for path in (partial, *partial.rglob("*")):
-                if not path.is_symlink():
-                    path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
-            partial.rename(target)
-        except FileExistsError:
-            shutil.rmtree(partial)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not target.exists():
-                raise Refused(f"the embedded PostgreSQL cannot be copied to {target}: {error.strerror}") from error
-    return Programs(bin=target / "bin", major=programs.major, version=programs.version)
+    copied = Programs(bin=target / _PACKAGE / tree.name / "bin", major=programs.major, version=programs.version)
+    if target.exists():
+        return copied
+    partial = Path(tempfile.mkdtemp(prefix=".programs-", dir=root))
+    try:
+        # The programs look for their libraries by a path relative to themselves.
+        for source in (tree, package / ".dylibs", package.with_name(f"{_PACKAGE}.libs")):
+            if source.exists():
+                shutil.copytree(source, partial / source.relative_to(package.parent), symlinks=True)
+        for path in (partial, *partial.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+        partial.rename(target)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not target.exists():  # another process was faster
+            raise Refused(f"the embedded PostgreSQL cannot be copied to {target}: {error.strerror}") from error
+    return copied
+
+
+def _open_to_all(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)  # whatever the umask is
