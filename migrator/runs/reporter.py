@@ -10,7 +10,7 @@ from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepNa
 
 
 class Reporter(Protocol):
-    """Told of a run's progress, in order, from any thread. A reporter never raises and never blocks the run."""
+    """Told of a run's progress, in order, from any thread. A reporter never raises."""
 
     def started(self, record: RunRecord) -> None:
         """The run has an id; nothing was touched yet. Also called when a run is resumed."""

@@ -1,0 +1,47 @@
+"""Durations, sizes and counts as a person reads them, and foreign text made fit to be shown."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # controls, direction marks, halves of pairs, no characters at all
+_KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join letters in some scripts
+
+
+def visible(text: str) -> str:
+    """The text without anything that a terminal obeys or that hides or turns what is read."""
+    return "".join(
+        char if char in _KEPT or unicodedata.category(char) not in _HIDDEN else "\N{REPLACEMENT CHARACTER}"
+        for char in text.replace("\r\n", "\n")
+    )
+
+
+def one_line(text: str) -> str:
+    """The visible text on one line."""
+    return " ".join(visible(text).split())
+
+
+def duration(seconds: float) -> str:
+    """4.2 s, 2 min 05 s, 1 h 02 min."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(size_bytes: int) -> str:
+    """512 B, 4.2 kB, 312 MB, 1.9 TB; a thousand each."""
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """1 table, 41 tables, 12,345 rows."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
