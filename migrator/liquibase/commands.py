@@ -1,0 +1,454 @@
+"""The operations of the worker: one database connection, and Liquibase on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from migrator.liquibase import connection, held, status
+from migrator.liquibase.events import ChangesetListener, key
+from migrator.liquibase.failures import Failure, from_java, sqlstate_of
+from migrator.liquibase.held import HeldConnection, WatchedConnection, WriteSet
+
+_COMPANION = ".rollback.sql"
+
+
+class Commands:
+    """One connection at a time; `connect` comes first, each public method below is an operation of the protocol."""
+
+    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+        self._emit = emit
+        self._real: Any = None
+        self._front: HeldConnection | WatchedConnection | None = None
+        self._write_set: WriteSet | None = None
+        self._database: Any = None
+        self._options: dict[str, Any] = {}
+        self._mode = ""
+
+    # -- connection ----------------------------------------------------------------------------------------------
+
+    def connect(self, request: dict[str, Any]) -> dict[str, Any]:
+        import jpype
+
+        self.disconnect({})
+        self._mode = request["mode"]
+        self._options = request["options"]
+        self._real = connection.open_connection(request)
+        self._write_set = WriteSet(self._real, write_set_sql=request["write_set_sql"], counts_sql=request["counts_sql"])
+        self._front = (
+            HeldConnection(self._real, self._write_set)
+            if self._mode == "held"
+            else WatchedConnection(self._real, self._write_set)
+        )
+        with self._scope():
+            self._database = self._liquibase_database()
+        self._real.rollback()
+        return {
+            "pid": int(self._real.getBackendPID()),
+            "liquibase_version": str(jpype.JClass("liquibase.util.LiquibaseUtil").getBuildVersion()),
+            "java_version": str(jpype.JClass("java.lang.System").getProperty("java.version")),
+        }
+
+    def disconnect(self, _request: dict[str, Any]) -> dict[str, Any]:
+        import jpype
+
+        if self._real is not None:
+            try:
+                if not self._real.getAutoCommit():
+                    self._real.rollback()
+                self._real.close()
+            except jpype.JException:
+                self._real.abort(_SameThread.proxy())
+        self._real = self._front = self._database = self._write_set = None
+        return {}
+
+    def begin(self, _request: dict[str, Any]) -> dict[str, Any]:
+        xid, snapshot = self._held().begin()
+        return {"xid": xid, "snapshot": snapshot}
+
+    def commit(self, _request: dict[str, Any]) -> dict[str, Any]:
+        front = self._held()
+        try:
+            front.really_commit()
+        except Failure:
+            front.really_roll_back()
+            raise
+        return {}
+
+    def rollback(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._held().really_roll_back()
+        return {}
+
+    # -- SQL -----------------------------------------------------------------------------------------------------
+
+    def rows(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._statement():
+            _, found = connection.rows(self._connection(), request["sql"])
+        return {"rows": found}
+
+    def execute(self, request: dict[str, Any]) -> dict[str, Any]:
+        connection.execute(self._connection(), request["sql"])
+        if not self._is_held():
+            self._real.commit()
+        return {}
+
+    def query_typed(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One SELECT or SHOW, which cannot write and leaves nothing behind."""
+        sql, real = request["sql"], self._connection()
+        _single_query(sql)
+        timeout_ms = round(request["statement_timeout_s"] * 1000)
+        savepoint = real.setSavepoint()
+        try:
+            connection.execute(
+                real, f"SET LOCAL transaction_read_only = on; SET LOCAL statement_timeout = {timeout_ms}"
+            )
+            columns, found = connection.rows(real, sql, max_rows=request["max_rows"])
+        finally:
+            real.rollback(savepoint)
+            real.releaseSavepoint(savepoint)
+            if not self._is_held():
+                real.rollback()
+        return {"columns": [[column.name, column.type_oid] for column in columns], "rows": found}
+
+    # -- Liquibase -----------------------------------------------------------------------------------------------
+
+    def changesets(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._scope(), self._reading():
+            changelog = self._parse(request["changelog"])
+            contexts, labels = self._filters()
+            try:
+                return {"changesets": status.Status(self._database, contexts=contexts, labels=labels).of(changelog)}
+            finally:
+                self._forget()
+
+    def update(self, request: dict[str, Any]) -> dict[str, Any]:
+        import jpype
+
+        front = self._connection_in_front()
+        write_set = self._writes()
+        listener = ChangesetListener(self._emit, on_will_run=self._will_run)
+        if isinstance(front, HeldConnection):
+            self._need_transaction()
+            front.begin_set_up()
+        else:
+            write_set.start()
+        try:
+            with self._scope():
+                self._run(
+                    "update",
+                    request["changelog"],
+                    listener,
+                    showSummary=jpype.JClass("liquibase.UpdateSummaryEnum").OFF,
+                )
+            listener.finish()
+            if isinstance(front, HeldConnection):
+                front.end_update()
+        except (Failure, jpype.JException) as error:
+            failure = self._judge(error, listener)
+            if isinstance(front, HeldConnection):
+                front.really_roll_back()
+            else:
+                self._real.rollback()
+            raise failure from error
+        return {
+            "changesets": listener.results,
+            "write_set": sorted(write_set.tables),
+            "counts": {
+                name: [count.inserted, count.updated, count.deleted] for name, count in write_set.counts.items()
+            },
+            "outside_transaction": [] if isinstance(front, HeldConnection) else listener.outside_transaction,
+            "savepoints": front.savepoints if isinstance(front, HeldConnection) else 0,
+        }
+
+    def rollback_count(self, request: dict[str, Any]) -> dict[str, Any]:
+        import jpype
+
+        listener = ChangesetListener(self._emit)
+        try:
+            with self._scope():
+                count = jpype.JClass("java.lang.Integer").valueOf(request["count"])
+                self._run("rollbackCount", request["changelog"], listener, count=count)
+        except jpype.JException as error:
+            failure = from_java(error)
+            failure.changeset = key(listener.current) if listener.current else None
+            self._real.rollback()
+            raise failure from error
+        return {"changesets": listener.results}
+
+    def update_sql(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._text("updateSql", request["changelog"])}
+
+    def future_rollback_sql(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._text("futureRollbackSql", request["changelog"])}
+
+    def snapshot(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._text("snapshot", None, snapshotFormat="json")}
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _run(self, name: str, changelog: str | None, listener: Any = None, **arguments: Any) -> str:
+        import jpype
+
+        command = jpype.JClass("liquibase.command.CommandScope")(name)
+        command.addArgumentValue("database", self._database)
+        if changelog is not None:
+            command.addArgumentValue("changelogFile", changelog)
+            command.addArgumentValue("databaseChangelog", self._parse(changelog))
+            command.addArgumentValue("changelogParameters", self._parameters())
+            command.addArgumentValue("contextFilter", self._options["contexts"])
+            command.addArgumentValue("labelFilter", self._options["labels"])
+        if listener is not None:
+            interface = "liquibase.changelog.visitor.ChangeExecListener"
+            command.addArgumentValue("changeExecListener", jpype.JProxy(interface, inst=listener))
+        for argument, value in arguments.items():
+            command.addArgumentValue(argument, value)
+        output = jpype.JClass("java.io.ByteArrayOutputStream")()
+        command.setOutput(output)
+        try:
+            command.execute()
+        finally:
+            self._forget()
+        return str(output.toString("UTF-8"))
+
+    def _text(self, name: str, changelog: str | None, **arguments: Any) -> str:
+        import jpype
+
+        with self._scope(), self._reading():
+            try:
+                return self._run(name, changelog, **arguments)
+            except jpype.JException as error:
+                raise from_java(error) from error
+
+    def _parse(self, changelog: str) -> Any:
+        """The changelog with the rollbacks that stand in files beside plain SQL changelogs."""
+        import jpype
+
+        accessor = jpype.JClass("liquibase.Scope").getCurrentScope().getResourceAccessor()
+        try:
+            parser = (
+                jpype.JClass("liquibase.parser.ChangeLogParserFactory").getInstance().getParser(changelog, accessor)
+            )
+            parsed = parser.parse(changelog, self._parameters(), accessor)
+            self._attach_rollbacks(parsed, accessor)
+        except jpype.JException as error:
+            raise from_java(error, kind=None if sqlstate_of(error) else "changelog") from error
+        return parsed
+
+    def _attach_rollbacks(self, parsed: Any, accessor: Any) -> None:
+        import jpype
+
+        raw_sql = jpype.JClass("liquibase.change.core.RawSQLChange")
+        for changeset in list(parsed.getChangeSets()):
+            path = status.physical_path(changeset)
+            if str(changeset.getAuthor()) != "includeAll" or path is None or not path.lower().endswith(".sql"):
+                continue
+            if path.lower().endswith(_COMPANION):  # includeAll takes it for a changelog
+                parsed.getChangeSets().remove(changeset)
+                continue
+            companion = accessor.get(path[: -len(".sql")] + _COMPANION)
+            if companion.exists():
+                change = raw_sql(
+                    jpype.JClass("liquibase.util.StreamUtil").readStreamAsString(companion.openInputStream())
+                )
+                change.setSplitStatements(False)
+                change.setStripComments(False)
+                changeset.addRollbackChange(change)
+
+    def _parameters(self) -> Any:
+        import jpype
+
+        parameters = jpype.JClass("liquibase.changelog.ChangeLogParameters")(self._database)
+        contexts, labels = self._filters()
+        parameters.setContexts(contexts)
+        parameters.setLabels(labels)
+        for name, value in self._options["parameters"].items():
+            parameters.set(name, value)
+        return parameters
+
+    def _filters(self) -> tuple[Any, Any]:
+        import jpype
+
+        contexts = jpype.JClass("liquibase.Contexts")(self._options["contexts"])
+        labels = jpype.JClass("liquibase.LabelExpression")(self._options["labels"])
+        return contexts, labels
+
+    def _liquibase_database(self) -> Any:
+        import jpype
+
+        proxy = jpype.JProxy("java.sql.Connection", inst=self._front)
+        jdbc_connection = jpype.JClass("liquibase.database.jvm.JdbcConnection")(proxy)
+        factory = jpype.JClass("liquibase.database.DatabaseFactory").getInstance()
+        try:
+            database = factory.findCorrectDatabaseImplementation(jdbc_connection)
+            options = self._options
+            database.setOutputDefaultSchema(True)
+            database.setOutputDefaultCatalog(True)
+            if options["default_schema"]:
+                database.setDefaultSchemaName(options["default_schema"])
+            if options["liquibase_schema"]:
+                database.setLiquibaseSchemaName(options["liquibase_schema"])
+            if options["ledger_table"]:
+                database.setDatabaseChangeLogTableName(options["ledger_table"])
+            if options["lock_table"]:
+                database.setDatabaseChangeLogLockTableName(options["lock_table"])
+            if options["default_schema"]:
+                jpype.JClass("liquibase.database.core.DatabaseUtils").initializeDatabase(
+                    None, database.getDefaultSchemaName(), database
+                )
+        except jpype.JException as error:
+            raise from_java(error, kind="connection") from error
+        return database
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        import jpype
+
+        scope = jpype.JClass("liquibase.Scope")
+        values = jpype.JClass("java.util.HashMap")()
+        root = jpype.JClass("java.io.File")(self._options["root"])
+        values.put("resourceAccessor", jpype.JClass("liquibase.resource.DirectoryResourceAccessor")(root))
+        values.put("ui", jpype.JClass("liquibase.ui.LoggerUIService")())
+        if self._database is not None:
+            values.put("database", self._database)
+        entered = scope.enter(None, values)
+        try:
+            yield
+        finally:
+            scope.exit(entered)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is tried meanwhile leaves no open transaction, and in a held one no trace."""
+        front = self._connection_in_front()
+        if isinstance(front, HeldConnection) and front.is_held:
+            front.begin_set_up()
+            try:
+                yield
+            finally:
+                front.rollback()
+                front.end_reading()
+        else:
+            try:
+                yield
+            finally:
+                self._real.rollback()
+
+    @contextmanager
+    def _statement(self) -> Iterator[None]:
+        """A statement that fails does not take the held transaction with it."""
+        real = self._connection()
+        if not self._is_held():
+            try:
+                yield
+            finally:
+                if not real.getAutoCommit():
+                    real.commit() if held.state(real) == "OPEN" else real.rollback()
+            return
+        savepoint = real.setSavepoint()
+        try:
+            yield
+        except Failure:
+            real.rollback(savepoint)
+            real.releaseSavepoint(savepoint)
+            raise
+        real.releaseSavepoint(savepoint)
+
+    def _will_run(self, changeset: Any) -> None:
+        front = self._front
+        if not isinstance(front, HeldConnection):
+            return
+        if not changeset.isRunInTransaction():
+            raise Failure(
+                "lost", 'the changeset says runInTransaction="false"', code="outside_transaction", committed=False
+            )
+        sql = [str(c.getSql()) for c in changeset.getChanges() if hasattr(c, "getSql") and c.getSql() is not None]
+        front.begin_changeset(may_fail=status.may_fail_and_go_on(changeset), sql=sql)
+
+    def _judge(self, error: BaseException, listener: ChangesetListener) -> Failure:
+        """The failure to report: the first thing that went wrong, and whether one transaction is to blame."""
+        front = self._front
+        reported = error if isinstance(error, Failure) else from_java(error)
+        failure = listener.refused or reported
+        at = key(listener.current) if listener.current else None
+        if isinstance(front, HeldConnection):
+            failure = self._judge_held(front, failure, reported)
+        failure.changeset = failure.changeset or at
+        return failure
+
+    @staticmethod
+    def _judge_held(front: HeldConnection, failure: Failure, reported: Failure) -> Failure:
+        lost = front.lost
+        if lost is not None:
+            if lost.kind != "lost" and reported.sqlstate != lost.sqlstate:
+                # Liquibase would have carried on from this error after a ROLLBACK of its own
+                lost.kind, lost.code = "lost", "error_swallowed"
+            failure = lost
+        if failure.kind == "migration" and failure.sqlstate in held.NOT_IN_ONE_TRANSACTION:
+            failure.kind = "lost"
+            failure.message += f" (not possible in one transaction: {held.NOT_IN_ONE_TRANSACTION[failure.sqlstate]})"
+        if front.status_of_transaction_after_failure() == "committed":
+            failure.kind, failure.committed = "lost", True
+        return failure
+
+    def _forget(self) -> None:
+        """Liquibase keeps what it has read of the ledger and the lock; the next operation reads anew."""
+        import jpype
+
+        scope = jpype.JClass("liquibase.Scope").getCurrentScope()
+        histories = scope.getSingleton(jpype.JClass("liquibase.changelog.ChangeLogHistoryServiceFactory"))
+        histories.getChangeLogService(self._database).reset()
+        jpype.JClass("liquibase.lockservice.LockServiceFactory").getInstance().resetAll()
+        scope.getSingleton(jpype.JClass("liquibase.changelog.FastCheckService")).clearCache()
+
+    def _connection(self) -> Any:
+        if self._real is None:
+            raise Failure("usage", "the worker is not connected to a database")
+        return self._real
+
+    def _connection_in_front(self) -> HeldConnection | WatchedConnection:
+        self._connection()
+        if self._front is None:
+            raise Failure("bug", "connected, and nothing stands in front")
+        return self._front
+
+    def _writes(self) -> WriteSet:
+        if self._write_set is None:
+            raise Failure("bug", "connected, and nothing watches what is written")
+        return self._write_set
+
+    def _held(self) -> HeldConnection:
+        front = self._connection_in_front()
+        if not isinstance(front, HeldConnection):
+            raise Failure("usage", f"there is no held transaction in mode {self._mode}")
+        return front
+
+    def _need_transaction(self) -> None:
+        if not self._is_held():
+            raise Failure("usage", "begin() comes before update() in held mode")
+
+    def _is_held(self) -> bool:
+        return isinstance(self._front, HeldConnection) and self._front.is_held
+
+
+class _SameThread:
+    @staticmethod
+    def proxy() -> Any:
+        import jpype
+
+        return jpype.JProxy("java.util.concurrent.Executor", dict={"execute": lambda task: task.run()})
+
+
+def _single_query(sql: str) -> None:
+    """Raises: Failure unless it is exactly one SELECT or SHOW (a COMMIT in it would be a real one)."""
+    import jpype
+
+    try:
+        parsed = jpype.JClass("org.postgresql.core.Parser").parseJdbcSql(sql, True, False, True, False, False)
+    except jpype.JException as error:
+        raise from_java(error, kind="sql") from error
+    queries = [query for query in parsed if str(query.nativeSql).strip()]
+    kind = str(queries[0].command.getType().name()) if len(queries) == 1 else ""
+    is_show = kind == "BLANK" and str(queries[0].nativeSql).lstrip().upper().startswith("SHOW")
+    if kind not in {"SELECT", "WITH"} and not is_show:
+        raise Failure("sql", "only a single SELECT or SHOW is run here", code="not_a_query")

@@ -1,0 +1,317 @@
+"""The parent's side of the worker: Liquibase on one connection at a time, with errors of our own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from migrator.config.login import Login
+from migrator.errors import (
+    ConnectionFailed,
+    MigrationFailed,
+    MigratorError,
+    Place,
+    Refused,
+    StepFailed,
+    ToolFailed,
+    TransactionLost,
+)
+from migrator.liquibase import java, source
+from migrator.liquibase.install import Jars
+from migrator.liquibase.models import (
+    Changeset,
+    ChangesetEvent,
+    ChangesetResult,
+    ChangesetState,
+    Connected,
+    Held,
+    LiquibaseOptions,
+    Mode,
+    Updated,
+)
+from migrator.postgres import write_set
+from migrator.postgres.session import Row
+from migrator.processes import Child
+
+_START_S = 90.0  # a JVM on a busy machine, and a connection
+_LONG_S = 6 * 3600.0  # reads of whole tables; the run's own watchdog is shorter
+_READ_S = 600.0
+_ROLLBACK_S = 120.0
+
+
+class Liquibase:
+    """One worker with one JVM, for one run. Also a `Session` on its connection. Not for several threads at once."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._sent = 0
+        self._root = Path()
+        self._files: dict[str, str | None] = {}
+
+    @classmethod
+    def start(cls, jars: Jars, java_home: Path, *, log: Path, heap_mb: int = 256) -> Liquibase:
+        """The worker is starting; nothing waits for it until the first call. Raises: ToolFailed."""
+        java.train_in_background(jars, java_home)
+        argv = java.worker_argv(jars, java_home, heap_mb=heap_mb)
+        return cls(Child.start(argv, env=java.worker_env(java_home), log=log))
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    # -- connection ----------------------------------------------------------------------------------------------
+
+    def connect(
+        self, login: Login, *, application_name: str, options: LiquibaseOptions, mode: Mode, lock_timeout_s: float
+    ) -> Connected:
+        """Liquibase is connected; an earlier connection of this worker is closed, its open transaction rolled back.
+
+        Raises: ConnectionFailed; ToolFailed when the worker is gone.
+        """
+        self._root = options.root
+        answer = self._call(
+            "connect",
+            timeout_s=_START_S,
+            mode=mode,
+            application_name=application_name,
+            lock_timeout_s=lock_timeout_s,
+            login={
+                "host": login.host,
+                "port": login.port,
+                "database": login.database,
+                "user": login.user,
+                "password": login.password.reveal() if login.password else None,
+                "options": dict(login.options),
+            },
+            options={
+                "root": str(options.root),
+                "contexts": options.contexts,
+                "labels": options.labels,
+                "parameters": dict(options.parameters),
+                "default_schema": options.default_schema,
+                "liquibase_schema": options.liquibase_schema,
+                "ledger_table": options.ledger_table,
+                "lock_table": options.lock_table,
+            },
+            write_set_sql=write_set.QUERY,
+            counts_sql=write_set.COUNTS_QUERY,
+        )
+        return Connected(**answer)
+
+    def disconnect(self) -> None:
+        """The connection is closed, an open transaction rolled back. Safe to repeat."""
+        self._call("disconnect", timeout_s=_ROLLBACK_S)
+
+    def close(self) -> None:
+        """The worker has ended. Safe to repeat."""
+        self._child.close()
+
+    def kill(self) -> None:
+        """The worker is dead; the server may not have noticed yet. Safe to repeat."""
+        self._child.kill()
+
+    # -- the one transaction -------------------------------------------------------------------------------------
+
+    def begin(self) -> Held:
+        """The one transaction is open (held mode): REPEATABLE READ, its snapshot exported before anything else."""
+        return Held(**self._call("begin", timeout_s=_ROLLBACK_S))
+
+    def commit(self) -> None:
+        """The held transaction is committed, and it was the one that was begun.
+
+        Raises: MigrationFailed (a deferred constraint; code `commit_unknown` when the server did not answer);
+        TransactionLost. In all cases the transaction is over.
+        """
+        self._call("commit", timeout_s=_LONG_S)
+
+    def rollback(self) -> None:
+        """The held transaction is rolled back, or its connection is gone. Safe to repeat."""
+        self._call("rollback", timeout_s=_ROLLBACK_S)
+
+    # -- Session -------------------------------------------------------------------------------------------------
+
+    def rows(self, sql: str) -> list[Row]:
+        """As `Session.rows`; in a held transaction an error leaves it as it was."""
+        return [tuple(row) for row in self._call("rows", timeout_s=_LONG_S, sql=sql)["rows"]]
+
+    def execute(self, sql: str) -> None:
+        """As `Session.execute`; committed at once unless a transaction is held, which an error makes useless."""
+        self._call("execute", timeout_s=_LONG_S, sql=sql)
+
+    def query_typed(
+        self, sql: str, max_rows: int, *, timeout_s: float = 600.0
+    ) -> tuple[list[tuple[str, int]], list[Row]]:
+        """The result of a single SELECT or SHOW: columns (name, type OID) and rows. It cannot write.
+
+        Raises: StepFailed, also for anything else than one query, for more than `max_rows` rows, and past `timeout_s`.
+        """
+        answer = self._call(
+            "query_typed", timeout_s=timeout_s + _READ_S, sql=sql, max_rows=max_rows, statement_timeout_s=timeout_s
+        )
+        return [(name, oid) for name, oid in answer["columns"]], [tuple(row) for row in answer["rows"]]
+
+    # -- Liquibase -----------------------------------------------------------------------------------------------
+
+    def changesets(self, changelog: str) -> list[Changeset]:
+        """Every changeset of the changelog, in its order, then those that only the ledger knows. Writes nothing.
+
+        Raises: Refused when the changelog cannot be read or is not valid.
+        """
+        answer = self._call("changesets", timeout_s=_READ_S, changelog=changelog)
+        found = [self._changeset(fields) for fields in answer["changesets"]]
+        self._files |= {changeset.key: changeset.file for changeset in found}
+        return found
+
+    def update(self, changelog: str, *, on_event: Callable[[ChangesetEvent], None], timeout_s: float) -> Updated:
+        """Every pending changeset has run: inside the held transaction, or committed one by one (stepwise).
+
+        Raises: MigrationFailed, TransactionLost. A held transaction is then rolled back; past `timeout_s` (code
+        `timeout`) or when the worker is gone (code `worker_gone`) it is dead; the server's session may still be there.
+        """
+        last = ChangesetEvent(kind="message")
+
+        def note(event: ChangesetEvent) -> None:
+            nonlocal last
+            last = event
+            on_event(event)
+
+        try:
+            answer = self._call("update", timeout_s=timeout_s, on_event=note, changelog=changelog)
+        except ToolFailed as error:
+            raise self._without_worker(error, last, timeout_s) from error
+        except Refused as error:
+            raise MigrationFailed(error.message, code=error.code) from error
+        return Updated(
+            changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
+            write_set=frozenset(answer["write_set"]),
+            counts={
+                name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
+                for name, (inserted, updated, deleted) in answer["counts"].items()
+            },
+            outside_transaction=tuple(answer["outside_transaction"]),
+            savepoints=answer["savepoints"],
+        )
+
+    def rollback_count(
+        self,
+        changelog: str,
+        count: int,
+        *,
+        timeout_s: float,
+        on_event: Callable[[ChangesetEvent], None] = lambda _: None,
+    ) -> tuple[ChangesetResult, ...]:
+        """The last `count` changesets of the ledger are undone, in transactions of their own (stepwise).
+
+        Raises: MigrationFailed; some may be undone by then. ToolFailed when the worker is gone or too slow.
+        """
+        answer = self._call("rollback_count", timeout_s=timeout_s, on_event=on_event, changelog=changelog, count=count)
+        return tuple(ChangesetResult(**result) for result in answer["changesets"])
+
+    def update_sql(self, changelog: str) -> str:
+        """The SQL that an update would run. Writes nothing."""
+        return str(self._call("update_sql", timeout_s=_READ_S, changelog=changelog)["text"])
+
+    def future_rollback_sql(self, changelog: str) -> str:
+        """The SQL that would undo the pending changesets. Raises: MigrationFailed when one cannot be undone."""
+        return str(self._call("future_rollback_sql", timeout_s=_READ_S, changelog=changelog)["text"])
+
+    def snapshot(self, folder: Path | None = None) -> str:
+        """Liquibase's own snapshot of the schema as JSON; also in `folder`/snapshot.json when one is given."""
+        text = str(self._call("snapshot", timeout_s=_READ_S)["text"])
+        if folder is not None:
+            (folder / "snapshot.json").write_text(text, encoding="utf-8")
+        return text
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        operation: str,
+        *,
+        timeout_s: float,
+        on_event: Callable[[ChangesetEvent], None] = lambda _: None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        self._sent += 1
+        deadline = time.monotonic() + timeout_s
+        self._child.send({"id": self._sent, "op": operation, **fields})
+        while True:
+            try:
+                message = self._child.receive(max(0.0, deadline - time.monotonic()))
+            except ToolFailed as error:
+                if error.code == "timeout":
+                    self._child.kill()  # its answer would be taken for that of a later call
+                raise
+            if message["id"] == 0:
+                raise ToolFailed(message["error"]["message"], code="java")
+            if message["id"] != self._sent:
+                continue
+            if "event" in message:
+                on_event(ChangesetEvent(**message["event"]))
+            elif "error" in message:
+                self._raise(message["error"])
+            else:
+                answer: dict[str, Any] = message["ok"]
+                return answer
+
+    def _changeset(self, fields: dict[str, Any]) -> Changeset:
+        changeset = Changeset(
+            **{
+                **fields,
+                "state": ChangesetState(fields["state"]),
+                "statements": tuple(fields.get("statements", ())),
+                "tables": frozenset(fields.get("tables", ())),
+                "changes": tuple(fields.get("changes", ())),
+            }
+        )
+        if changeset.state not in {ChangesetState.PENDING, ChangesetState.CHANGED}:
+            return changeset
+        line = source.line_of(self._root, changeset.file, changeset_id=changeset.id, author=changeset.author)
+        return replace(changeset, line=line)
+
+    def _place(self, key: str | None, sqlstate: str | None = None) -> Place:
+        if key is None:
+            return Place(sqlstate=sqlstate)
+        path, changeset_id, author = [*key.split("::", 2), "", ""][:3]
+        file = self._files.get(key) or path
+        line = source.line_of(self._root, file, changeset_id=changeset_id, author=author)
+        return Place(changeset=key, file=file, line=line, sqlstate=sqlstate)
+
+    def _raise(self, error: dict[str, Any]) -> NoReturn:
+        kind, code, sqlstate = error["kind"], error["code"], error["sqlstate"]
+        place = self._place(error["changeset"], sqlstate)
+        message = error["message"] + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+        if place.changeset:
+            where = f" ({place.file}:{place.line})" if place.line else ""
+            message = f"changeset {place.changeset}{where}: {message}"
+        match kind:
+            case "connection":
+                raise ConnectionFailed(f"Liquibase cannot connect: {message}", code=code)
+            case "sql":
+                raise StepFailed(message, code=code or "sql")
+            case "changelog":
+                raise Refused(f"the changelog cannot be used: {message}", code=code or "changelog")
+            case "locked":
+                raise MigrationFailed(
+                    message,
+                    code="liquibase_lock",
+                    hint="Another Liquibase holds the changelog lock, or one died holding it.",
+                )
+            case "lost":
+                raise TransactionLost(message, committed=error["committed"], place=place)
+            case "migration":
+                raise MigrationFailed(message, code=code, place=place)
+            case _:
+                raise MigratorError(f"Liquibase's worker: {message}")
+
+    def _without_worker(self, error: ToolFailed, last: ChangesetEvent, timeout_s: float) -> MigrationFailed:
+        running = f"{last.path}::{last.id}::{last.author}" if last.kind == "will_run" else None
+        if error.code == "timeout":
+            message = f"the migration took longer than {timeout_s:g} s and was stopped"
+            return MigrationFailed(message, code="timeout", place=self._place(running))
+        return MigrationFailed(
+            f"Liquibase's worker died: {error.message}", code="worker_gone", hint=error.hint, place=self._place(running)
+        )

@@ -1,0 +1,224 @@
+"""Every changeset of a changelog, and how it stands in one database. Reads only; runs in the worker."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from migrator.liquibase.events import identity, key
+from migrator.liquibase.failures import Failure, from_java
+
+_TABLE_FIELD = re.compile(r"table_?name$", re.IGNORECASE)
+_REFERENCE = re.compile(r"^\s*((?:\"[^\"]+\"|[^\s(.\"]+)(?:\.(?:\"[^\"]+\"|[^\s(.\"]+))?)\s*\(")
+_SQL_PRECONDITIONS = {"sqlCheck", "rowCount", "tableIsEmpty", "customPrecondition", "expectedQuotingStrategy"}
+_COMPOSITE = {"not", "or"}
+
+
+class Status:
+    """Answers for one changelog against one database."""
+
+    def __init__(self, database: Any, *, contexts: Any, labels: Any) -> None:
+        import jpype
+
+        self._database = database
+        filters = "liquibase.changelog.filter."
+        self._context = jpype.JClass(filters + "ContextChangeSetFilter")(contexts)
+        self._label = jpype.JClass(filters + "LabelChangeSetFilter")(labels)
+        self._dbms = jpype.JClass(filters + "DbmsChangeSetFilter")(database)
+        self._ignore = jpype.JClass(filters + "IgnoreChangeSetFilter")()
+        self._should_run = jpype.JClass(filters + "ShouldRunChangeSetFilter")(database)
+        self._generator = jpype.JClass("liquibase.sqlgenerator.SqlGeneratorFactory").getInstance()
+        self._raw_sql = jpype.JClass("liquibase.change.AbstractSQLChange")
+        self._targeted = jpype.JClass("liquibase.change.DbmsTargetedChange")
+        self._database_list = jpype.JClass("liquibase.database.DatabaseList")
+        self._serializable = jpype.JClass("liquibase.serializer.LiquibaseSerializable")
+        self._ran = {str(row.toString()): row for row in database.getRanChangeSetList()}
+
+    def of(self, changelog: Any) -> list[dict[str, Any]]:
+        """In the changelog's order; what only the ledger knows comes last. Raises: Failure for duplicates."""
+        changesets = list(changelog.getChangeSets())
+        counted = Counter(key(identity(changeset)) for changeset in changesets)
+        twice = [name for name, count in counted.items() if count > 1]
+        if twice:
+            raise Failure(
+                "changelog", f"the changelog holds {twice[0]} more than once", code="duplicate", changeset=twice[0]
+            )
+        known = {str(changeset.toNormalizedString()) for changeset in changesets}
+        return [self._one(changeset) for changeset in changesets] + [
+            self._unknown(row) for name, row in self._ran.items() if name not in known
+        ]
+
+    def _one(self, changeset: Any) -> dict[str, Any]:
+        state, reason, ran_at = self._state(changeset)
+        answer: dict[str, Any] = {
+            **identity(changeset),
+            "state": state,
+            "reason": reason,
+            "ran_at": ran_at,
+            "checksum": _text(changeset.generateCheckSum(_latest_checksum_version())),
+            "run_in_transaction": bool(changeset.isRunInTransaction()),
+            "fail_on_error": not fails_quietly(changeset),
+            "run_always": bool(changeset.shouldAlwaysRun()),
+            "run_on_change": bool(changeset.shouldRunOnChange()),
+            "has_preconditions": changeset.getPreconditions() is not None,
+            "needs_savepoint": may_fail_and_go_on(changeset),
+            "comment": _text(changeset.getComments()),
+            "file": physical_path(changeset),
+            "changes": [str(change.getSerializedObjectName()) for change in changeset.getChanges()],
+        }
+        if state == "pending":
+            answer |= self._detail(changeset)
+        return answer
+
+    def _state(self, changeset: Any) -> tuple[str, str | None, str | None]:
+        row = self._ran.get(str(changeset.toNormalizedString()))
+        ran_at = None if row is None else _text(row.getDateExecuted())
+        denied = (
+            (self._context, "other_context"),
+            (self._label, "other_label"),
+            (self._dbms, "other_dbms"),
+            (self._ignore, "ignored"),
+        )
+        for check, state in denied:
+            answer = check.accepts(changeset)
+            if not answer.isAccepted():
+                return ("ran" if row is not None else state), _text(answer.getMessage()), ran_at
+        answer = self._should_run.accepts(changeset)
+        if answer.isAccepted():
+            return "pending", _text(answer.getMessage()), ran_at
+        if row is not None and not changeset.isCheckSumValid(row.getLastCheckSum()):
+            return "changed", f"the ledger holds checksum {row.getLastCheckSum()}", ran_at
+        return "ran", None, ran_at
+
+    def _detail(self, changeset: Any) -> dict[str, Any]:
+        import jpype
+
+        self._validate(changeset)
+        try:
+            has_rollback = bool(changeset.supportsRollback(self._database))
+        except jpype.JException:
+            has_rollback = False
+        tables: set[str] = set()
+        for change in changeset.getChanges():
+            tables |= self._tables(change)
+        return {"has_rollback": has_rollback, "statements": self.statements(changeset), "tables": sorted(tables)}
+
+    def statements(self, changeset: Any) -> list[str]:
+        """The SQL that the changeset would run; empty when Liquibase cannot generate all of it."""
+        import jpype
+
+        found: list[str] = []
+        for change in changeset.getChanges():
+            if self._is_for_another_dbms(change):
+                continue
+            try:
+                generated = [str(sql.toSql()) for sql in self._generator.generateSql(change, self._database)]
+            except jpype.JException:
+                if not isinstance(change, self._raw_sql) or change.getSql() is None:
+                    return []
+                generated = [str(change.getSql())]
+            found += generated
+        return found
+
+    def _is_for_another_dbms(self, change: Any) -> bool:
+        if not isinstance(change, self._targeted) or change.getDbms() is None:
+            return False
+        return not self._database_list.definitionMatches(change.getDbms(), self._database, True)
+
+    def _validate(self, changeset: Any) -> None:
+        import jpype
+
+        for change in changeset.getChanges():
+            try:
+                change.finishInitialization()
+                errors = [str(message) for message in change.validate(self._database).getErrorMessages()]
+            except jpype.JException as error:
+                failure = from_java(error, kind="changelog")
+                failure.changeset = key(identity(changeset))
+                raise failure from error
+            if errors:
+                raise Failure("changelog", "; ".join(errors), changeset=key(identity(changeset)))
+
+    def _tables(self, part: Any) -> set[str]:
+        found: set[str] = set()
+        fields = {str(name) for name in part.getSerializableFields()}
+        for name in fields:
+            value = part.getSerializableFieldValue(name)
+            if value is None:
+                continue
+            if isinstance(value, self._serializable):
+                found |= self._tables(value)
+            elif hasattr(value, "iterator"):
+                for item in value:
+                    if isinstance(item, self._serializable):
+                        found |= self._tables(item)
+            elif _TABLE_FIELD.search(name):
+                schema_field = _TABLE_FIELD.sub("TableSchemaName", name)
+                schema = next(
+                    (
+                        part.getSerializableFieldValue(candidate)
+                        for candidate in (schema_field, "schemaName")
+                        if candidate in fields and (name == "tableName" or candidate == schema_field)
+                    ),
+                    None,
+                )
+                found.add(f"{schema}.{value}" if schema is not None else str(value))
+            elif name == "references" and (match := _REFERENCE.match(str(value))):
+                found.add(match.group(1))
+        return found
+
+    @staticmethod
+    def _unknown(row: Any) -> dict[str, Any]:
+        return {
+            "id": str(row.getId()),
+            "author": str(row.getAuthor()),
+            "path": str(row.getChangeLog()),
+            "checksum": _text(row.getLastCheckSum()),
+            "state": "not_known",
+            "reason": "in the ledger, not in this changelog",
+            "ran_at": _text(row.getDateExecuted()),
+            "comment": _text(row.getComments()),
+        }
+
+
+def physical_path(changeset: Any) -> str | None:
+    """The file that holds the changeset, relative to the root."""
+    changelog = changeset.getChangeLog()
+    return None if changelog is None else _text(changelog.getPhysicalFilePath())
+
+
+def fails_quietly(changeset: Any) -> bool:
+    """Whether an error in it is swallowed (failOnError="false")."""
+    value = changeset.getFailOnError()
+    return value is not None and not bool(value)
+
+
+def may_fail_and_go_on(changeset: Any) -> bool:
+    """Whether a statement of it may fail and Liquibase carries on all the same."""
+    if fails_quietly(changeset):
+        return True
+    preconditions = changeset.getPreconditions()
+    if preconditions is None:
+        return False
+    goes_on = str(preconditions.getOnError().name()) != "HALT"
+    return _runs_sql(preconditions, inside=goes_on)
+
+
+def _runs_sql(precondition: Any, *, inside: bool) -> bool:
+    name = str(precondition.getName()) if hasattr(precondition, "getName") else "and"
+    if inside and name in _SQL_PRECONDITIONS:
+        return True
+    inside = inside or name in _COMPOSITE
+    nested = precondition.getNestedPreconditions() if hasattr(precondition, "getNestedPreconditions") else ()
+    return any(_runs_sql(child, inside=inside) for child in nested)
+
+
+def _latest_checksum_version() -> Any:
+    import jpype
+
+    return jpype.JClass("liquibase.ChecksumVersion").latest()
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
