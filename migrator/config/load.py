@@ -35,11 +35,16 @@ def load(
     at its default. `overrides` are dotted keys from the command line, those of environments included.
     Raises: ConfigError with file and line.
     """
-    given = dict(overrides or {})
     file = (path or Path(FILE_NAME)).absolute()
     if path is None and not required and not file.exists():
-        return _config(Document(path=file, data={}, text=""), None, environ, given)
-    return _config(document.read(file), file, environ, given)
+        return without_file(file.parent, environ, overrides)
+    return _config(document.read(file), file, environ, dict(overrides or {}))
+
+
+def without_file(folder: Path, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
+    """Everything is at its default but the overrides. Raises: ConfigError."""
+    nothing = Document(path=folder / FILE_NAME, data={}, text="")
+    return _config(nothing, None, environ, dict(overrides or {}))
 
 
 def _config(found: Document, path: Path | None, environ: Mapping[str, str], given: Layer) -> Config:
@@ -62,7 +67,7 @@ def _config(found: Document, path: Path | None, environ: Mapping[str, str], give
     base = found.path.parent
     return Config(
         path=path,
-        base=base,
+        folder=base,
         liquibase=_liquibase(file, environ, where, base),
         sources={key: source for key, source in sources.items() if _of_services(key)},
         _file=file,

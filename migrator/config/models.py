@@ -33,6 +33,7 @@ RestorePolicy = Literal["automatic", "ask", "never"]
 
 MOST_JOBS = 4
 LONGEST_NAME_BYTES = 63  # PostgreSQL cuts longer identifiers off without an error
+ENVIRONMENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 _NOT_YET = ("pitr", "rds", "aurora")
 
 
@@ -97,7 +98,7 @@ class FlagProvider(Settings):
 
 
 class CommandProvider(Settings):
-    """The user's own commands, each a list of arguments; no shell."""
+    """The user's own commands, each a list of arguments; no shell. {run} and {environment} in them are filled in."""
 
     type: Literal["command"]
     on: Argv
@@ -136,6 +137,8 @@ class ChecksSettings(Settings):
     """Great Expectations suites: files or patterns, relative to migrator.toml's folder."""
     invariants: tuple[FilePath, ...] = ()
     """SQL invariants: files or patterns, relative to migrator.toml's folder."""
+    expected_writes: tuple[Text, ...] = ()
+    """Tables, as schema.table or a pattern, that a changelog may write without naming them: an audit trail."""
     inside: Literal["all", "marked"] = "all"
     """Which checks run inside the transaction of the atomic way: all, or those marked `inside`."""
     inside_timeout_s: Seconds = 300.0
@@ -274,6 +277,6 @@ class ConfigFile(Settings):
     defaults: EnvironmentTable = EnvironmentTable()
     """What all environments share."""
     environments: Mapping[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=63)], EnvironmentTable
+        Annotated[str, StringConstraints(pattern=ENVIRONMENT_NAME, max_length=63)], EnvironmentTable
     ] = Field(default_factory=dict)
     """The named targets. `local` without a url is the embedded server."""

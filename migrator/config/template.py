@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from migrator.config.targets import EMBEDDED
+
 _HEAD = """\
 # What `migrator` may do, to which database, and how.
 # `migrator config show --env NAME` prints what is in effect, and why.
@@ -27,7 +29,9 @@ profile = "guarded"               # guarded: a maintenance window exists; online
 # [defaults.limits]               # seconds; what stands here wins over the profile
 # drain_s = 60                    # that the sessions of others have before they are ended
 # max_downtime_s = 1800           # of maintenance, after which a run goes back by itself
+"""
 
+_LOCAL = """
 # Without a url, `local` is a PostgreSQL of migrator's own (pip install 'migrator[embedded]').
 [environments.local]
 """
@@ -78,12 +82,12 @@ def starting_file() -> str:
         reason="or online",
     )
     commented = "\n".join(f"# {line}" if line and not line.startswith("#") else line for line in example.splitlines())
-    return f"{_HEAD}{commented}\n"
+    return f"{_HEAD}{_LOCAL}{commented}\n"
 
 
-def file_for(section: str) -> str:
+def file_for(name: str, section: str) -> str:
     """A commented migrator.toml that ends with the section of a database that is already known."""
-    return _HEAD + section
+    return _HEAD + ("" if name == EMBEDDED else _LOCAL) + section
 
 
 def environment_section(

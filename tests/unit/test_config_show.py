@@ -91,7 +91,7 @@ def test_written_section_loads_as_it_stands_and_with_its_comments_taken_away(
     if not commented:
         section = "\n".join(line.removeprefix("# ") for line in section.splitlines())
     path = tmp_path / "migrator.toml"
-    path.write_text(template.file_for(section))
+    path.write_text(template.file_for("staging", section))
     environment = load(path, {"PW": "x"}).environment("staging")
     assert environment.profile == profile
     assert environment.login is not None

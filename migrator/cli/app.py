@@ -1,0 +1,57 @@
+"""The program `migrator`. A command family is one line here; what it needs is imported when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from migrator import __version__
+from migrator.cli import boundary, config_commands, doctor, history, init, liquibase_commands
+
+# Plain help: rich would cost more time than everything else together.
+app = typer.Typer(
+    name="migrator",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"migrator {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def migrator(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Takes a PostgreSQL database safely through a Liquibase changelog, or brings it back.
+
+    \b
+    migrator init                                  write a migrator.toml to start from
+    migrator doctor --env staging                  is everything there that a run needs?
+    migrator config show --env staging             what is in effect, and why
+    """
+
+
+app.command()(init.init)
+app.command()(doctor.doctor)
+app.command()(history.history)
+app.command()(history.show)
+app.add_typer(config_commands.app, name="config")
+app.add_typer(liquibase_commands.app, name="liquibase")
+
+
+def main() -> None:
+    """The console script: runs a command and exits with its code."""
+    os.umask(0o077)  # backups, logs and reports are nobody else's business
+    sys.exit(boundary.run(app, sys.argv[1:]))

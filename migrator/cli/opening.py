@@ -1,0 +1,44 @@
+"""From the options of a command to the configuration that it works with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from migrator.config.configuration import Config
+    from migrator.config.models import Environment
+
+
+def configuration(
+    path: Path | None, *, overrides: Sequence[str] | None = None, url: str | None = None, required: bool = True
+) -> Config:
+    """migrator.toml with the command line's settings over it. Raises: ConfigError, UsageError."""
+    from migrator.config.load import load
+    from migrator.config.overrides import parse
+
+    given = parse(overrides or ())
+    if url is not None:
+        if "url" in given:
+            raise UsageError("--url and --set url exclude each other")
+        given["url"] = url
+    return load(path, os.environ, given, required=required)
+
+
+def environment(config: Config, name: str | None) -> Environment:
+    """The environment of that name, or the only one. Raises: ConfigError, UsageError."""
+    return config.environment(only_name(config, name))
+
+
+def only_name(config: Config, name: str | None) -> str:
+    """The name that was given, or that of the only environment. Raises: UsageError where there are several."""
+    if name is not None:
+        return name
+    names = config.names or ["local"]
+    if len(names) > 1:
+        raise UsageError("which environment?", hint=f"give --env with one of: {', '.join(names)}")
+    return names[0]
