@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from migrator.cli.liquibase_commands import cache
 from migrator.errors import MigratorError
 
 if TYPE_CHECKING:
@@ -66,10 +65,10 @@ def _python() -> Finding:
 
 def _java(settings: LiquibaseSettings) -> Finding:
     try:
-        from migrator.liquibase import java
+        from migrator.liquibase import install
 
-        home = java.java_home(settings.java_home)
-        version = java.major_version(home)
+        home = install.java_home(settings.java_home)
+        version = install.major_version(home)
     except MigratorError as error:
         return failed("java", error)
     except ImportError:
@@ -84,16 +83,18 @@ def _java(settings: LiquibaseSettings) -> Finding:
 
 
 def _liquibase(settings: LiquibaseSettings) -> Finding:
-    try:
-        from migrator.liquibase import install
+    from platformdirs import user_cache_path
 
+    from migrator.liquibase import install
+
+    try:
         if settings.home is not None:
             jars = install.from_home(settings.home)
             return Finding(name="liquibase", status="ok", detail=f"Liquibase {jars.version} in {settings.home}")
         pins = install.pins(settings.version)
     except MigratorError as error:
         return failed("liquibase", error)
-    folder = cache() / "liquibase" / settings.version
+    folder = user_cache_path("migrator") / "liquibase" / settings.version
     found = {pin.file_name: _sha256(folder / pin.file_name) for pin in pins}
     absent = [name for name, digest in found.items() if digest is None]
     changed = [pin.file_name for pin in pins if found[pin.file_name] not in (pin.sha256, None)]
@@ -152,11 +153,11 @@ def _journal(config: Config) -> Finding:
 
     try:
         settings = config.journal
-        file = config.folder / str(settings.url).removeprefix("sqlite:///") if settings.login is None else None
+        file = config.base / str(settings.url).removeprefix("sqlite:///") if settings.login is None else None
         if file is not None and not file.exists():
             # Not opened: opening creates it, and looking is to leave nothing behind.
             return _new_journal(file)
-        with closing(Journal.open(settings.url, config.folder)) as journal:
+        with closing(Journal.open(settings.url, config.base)) as journal:
             open_runs = journal.open_runs()
     except MigratorError as error:
         return failed("journal", error)

@@ -86,7 +86,7 @@ def _journal(config: Path | None) -> Iterator[Journal]:
     from migrator.runs.journal import Journal
 
     loaded = opening.configuration(config, required=False)
-    with closing(Journal.open(loaded.journal.url, loaded.folder, read_only=True)) as journal:
+    with closing(Journal.open(loaded.journal.url, loaded.base, read_only=True)) as journal:
         yield journal
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,19 +31,10 @@ def install(
     from migrator.liquibase import install as installation
 
     settings = opening.configuration(config, required=False).liquibase
-    if version is None and settings.home is not None:
-        jars = installation.from_home(settings.home, cache())
-    else:
-        jars = installation.ensure(version or settings.version, cache(), output.note)
+    home = settings.home if version is None else None
+    jars = installation.jars_for(version or settings.version, home, progress=output.note)
     folder = jars.paths[0].parent
     if as_json:
         output.json_result({"version": jars.version, "folder": str(folder), "files": [p.name for p in jars.paths]})
     else:
         output.result(f"Liquibase {jars.version} is ready in {folder} ({len(jars.paths)} files)")
-
-
-def cache() -> Path:
-    """The folder of everything that was fetched; all projects of a user share it."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("migrator")

@@ -64,7 +64,7 @@ def _of_target(environment: Environment, login: Login, target: PgSession) -> Ite
         return
     with admin:
         yield Finding(name="maintenance database", status="ok", detail=database)
-        yield from _privileges(environment, login, admin, target)
+        yield from _privileges(environment, login, admin)
 
 
 def _server(server: ServerInfo, found: list[Obstacle]) -> Iterator[Finding]:
@@ -82,14 +82,12 @@ def _server(server: ServerInfo, found: list[Obstacle]) -> Iterator[Finding]:
         yield Finding(name="server", status="ok", detail="a primary of a supported version")
 
 
-def _privileges(environment: Environment, login: Login, admin: PgSession, target: PgSession) -> Iterator[Finding]:
+def _privileges(environment: Environment, login: Login, admin: PgSession) -> Iterator[Finding]:
     from migrator.plans import obstacles
 
     fenced = environment.maintenance.database != "none"
     copies = environment.backup.restore != "never" or "clone" in environment.backup.kinds or environment.bluegreen
-    found = obstacles.of_privileges(
-        admin, target, login.database, fenced=fenced, creates_databases=copies, terminates=fenced
-    )
+    found = obstacles.of_privileges(admin, login.database, fenced=fenced, creates_databases=copies, terminates=fenced)
     yield from _problems("privileges", found)
     rows = admin.rows(
         "SELECT rolsuper, pg_has_role(session_user, 'pg_monitor', 'usage'), session_user"

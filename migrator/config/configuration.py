@@ -26,7 +26,7 @@ class Config:
     """migrator.toml, valid in itself. References are resolved when they are asked for, not before."""
 
     path: Path | None  # None: there is no file, everything is at its default
-    folder: Path  # the folder that relative paths are relative to
+    base: Path  # the folder that relative paths are relative to
     liquibase: LiquibaseSettings
     sources: Mapping[str, str]  # dotted keys of liquibase, journal and signing -> where the value comes from
     _file: ConfigFile = field(repr=False)
@@ -42,7 +42,7 @@ class Config:
     @property
     def state(self) -> Path:
         """The folder of everything that migrator keeps for itself. It need not exist yet."""
-        return self.folder / ".migrator"
+        return self.base / ".migrator"
 
     @property
     def journal(self) -> JournalSettings:
@@ -53,7 +53,7 @@ class Config:
         password = None
         if table.password is not None:
             password = Secret(resolve(table.password, where=self._where(("journal", "password"))))
-        return services.journal(resolve(table.url, where=where), password, where=where, base=self.folder)
+        return services.journal(resolve(table.url, where=where), password, where=where, base=self.base)
 
     @property
     def signing(self) -> SigningSettings:
@@ -64,7 +64,7 @@ class Config:
             return None if key is None else Secret(references.resolve(key, self._environ, where=where))
 
         patterns = self._file.signing.public_keys
-        public = paths.matching(patterns, self.folder, where=self._where(("signing", "public_keys")))
+        public = paths.matching(patterns, self.base, where=self._where(("signing", "public_keys")))
         return SigningSettings(public_keys=public, key_reference=key, _read=read)
 
     def environment(self, name: str, overrides: Mapping[str, object] | None = None) -> Environment:
@@ -107,7 +107,7 @@ class Config:
             table = EnvironmentTable.model_validate(nest(resolved))
         except ValidationError as error:
             raise problems.explained(error, EnvironmentTable, lambda keys: where(dotted(keys))) from error
-        login = targets.login(name, table, where, self.folder)
+        login = targets.login(name, table, where, self.base)
         if login is not None:
             targets.check(login, table, self.journal.login, where)
         if table.protected and not table.backup.kinds:
@@ -116,7 +116,7 @@ class Config:
                 hint='write kinds = ["dump"]: only an environment that is not protected may go without a backup',
             )
         settings = {key: getattr(table, key) for key in EnvironmentSettings.model_fields}
-        settings |= _absolute(table, self.folder, where)
+        settings |= _absolute(table, self.base, where)
         return Environment(**settings, name=name, login=login, sources=sources, references=found)
 
 

@@ -67,7 +67,7 @@ def _config(found: Document, path: Path | None, environ: Mapping[str, str], give
     base = found.path.parent
     return Config(
         path=path,
-        folder=base,
+        base=base,
         liquibase=_liquibase(file, environ, where, base),
         sources={key: source for key, source in sources.items() if _of_services(key)},
         _file=file,
