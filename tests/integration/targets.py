@@ -32,6 +32,9 @@ class Target:
     def app(self) -> Login:
         return self.server.app.to(self.name)
 
+    def superuser_login(self) -> Login:
+        return self.server.admin.to(self.name)
+
     def sql(self, template: str, *names: str) -> None:
         """The superuser ran this; the first {} is the database's name, the others are roles."""
         parts = [sql.Identifier(name) for name in (self.name, *names)]
