@@ -1,0 +1,79 @@
+"""The installed program answers at once, and its help is about what there is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).with_name("migrator")
+HEAVY = ("pydantic", "psycopg", "sqlalchemy", "great_expectations", "jpype", "boto3", "jgo", "rich", "platformdirs")
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "COLUMNS": "100", **environ}
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=60, env=env, check=False)
+
+
+def commands(help_text: str) -> list[str]:
+    return re.findall(r"^  (\S+)", help_text.partition("Commands:")[2], re.MULTILINE)
+
+
+def test_help_answers_in_under_400_ms() -> None:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert run("--help").returncode == 0
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.4, times
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"import sys, migrator.cli.app; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    def visit(path: list[str]) -> None:
+        done = run(*path, "--help")
+        assert done.returncode == 0, done.stderr
+        inner = commands(done.stdout) if "Commands:" in done.stdout else []
+        if not inner:
+            assert f"migrator {' '.join(path)}" in done.stdout.partition("\n")[2], f"no example: {path}"
+        for name in inner:
+            visit([*path, name])
+
+    names = commands(run("--help").stdout)
+    assert {"init", "doctor", "history", "show", "config", "liquibase"} <= set(names)
+    for name in names:
+        visit([name])
+
+
+def test_no_arguments_show_the_help() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout + done.stderr
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"migrator \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    done = run("--show-completion", shell)
+    assert done.returncode == 0
+    assert "_MIGRATOR_COMPLETE" in done.stdout
+
+
+def test_environments_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "migrator.toml").write_text("[environments.staging]\n[environments.qa]\n")
+    words = f"migrator config show --config {tmp_path}/migrator.toml --env "
+    done = run(_MIGRATOR_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="6")
+    assert done.stdout.split() == ["staging", "qa", "local"]
