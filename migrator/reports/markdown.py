@@ -80,7 +80,8 @@ def _outcome(record: RunRecord) -> Iterator[str]:
     yield ""
     yield f"> [!{_ALERTS[found.tone]}]"
     yield f"> **{text(found.database)}**"
-    for line in verdict.error_lines(record):
+    hint = [record.error.hint] if record.error is not None and record.error.hint else []
+    for line in (*verdict.error_lines(record), *hint):
         yield ">"
         yield f"> {text(line)}"
     yield ""

@@ -108,19 +108,10 @@ def _maintenance_on(record: RunRecord) -> str:
 
 def facts(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
     """What stands beside the verdict, label and lines, in the order of importance; what there is not is left out."""
-    if record.error is not None:
-        yield "error", list(error_lines(record))
-    failed = [check for check in record.checks if not check.success]
-    if failed:
-        yield (
-            "checks failed",
-            [one_line(f"{check.name} ({check.phase}): {check.detail or check.severity}") for check in failed],
-        )
-    if record.surprises:
-        yield "surprises", [f"{name} was written, and no changeset names it" for name in record.surprises]
+    yield from _bad_news(record)
     if record.proof.proven or record.proof.not_proven:
         yield "proven", [one_line(line) for line in record.proof.proven] or ["nothing"]
-        yield "not proven", [one_line(line) for line in record.proof.not_proven] or ["nothing is left out"]
+        yield "not proven", [one_line(line) for line in record.proof.not_proven] or ["nothing was left out"]
     if record.changesets:
         yield "changesets", [changesets(record)]
     if changed := rows_changed(record):
@@ -138,8 +129,20 @@ def facts(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
         yield "warnings", [one_line(line) for line in record.warnings]
 
 
+def _bad_news(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
+    if record.error is not None:
+        yield "error", list(error_lines(record))
+        if record.error.hint:
+            yield "what to do", [one_line(record.error.hint)]
+    if failed := [check for check in record.checks if not check.success]:
+        seen = [f"{check.name} ({check.phase}): {check.detail or check.severity}" for check in failed]
+        yield "checks failed", [one_line(line) for line in seen]
+    if record.surprises:
+        yield "surprises", [one_line(f"{name} was written, and no changeset names it") for name in record.surprises]
+
+
 def error_lines(record: RunRecord) -> Iterator[str]:
-    """What went wrong, where, and what to do about it."""
+    """What went wrong, and where."""
     error = record.error
     if error is None:
         return
@@ -153,8 +156,6 @@ def error_lines(record: RunRecord) -> Iterator[str]:
         where.append(f"SQLSTATE {error.sqlstate}")
     if where:
         yield "at " + ", ".join(where)
-    if error.hint:
-        yield one_line(error.hint)
 
 
 def changesets(record: RunRecord) -> str:

@@ -37,7 +37,7 @@ def size(size_bytes: int) -> str:
     amount = float(size_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5:
-            return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
+            return f"{amount:.1f} {unit}" if amount < 9.95 and unit != "B" else f"{amount:.0f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
 
