@@ -46,6 +46,8 @@ def read_only(session: Session, *, timeout_s: float) -> Iterator[None]:
             # Before the fence: a deferred trigger may write.
             session.execute("SET CONSTRAINTS ALL IMMEDIATE")
         session.execute(_FENCE.format(timeout_ms=max(1, round(timeout_s * 1000))))
+        if not held and _transaction(session) != _transaction(session):
+            raise StepFailed("the session commits by itself and cannot be kept from writing", code="no_transaction")
         yield
     except BaseException:
         with suppress(StepFailed):  # what went wrong first is what a person must read

@@ -25,10 +25,12 @@ _THINK_S = 120.0  # between two messages, beyond what a statement may take
 class TypedSession(Session, Protocol):
     """A session that tells the types of its columns too: the transaction that holds the migration."""
 
-    def query_typed(self, sql: str, max_rows: int) -> tuple[Sequence[tuple[str, int]], Sequence[Row]]:
+    def query_typed(
+        self, sql: str, max_rows: int, *, timeout_s: float
+    ) -> tuple[Sequence[tuple[str, int]], Sequence[Row]]:
         """Columns (name, type OID) and rows (text) of one SELECT or SHOW, run behind a savepoint.
 
-        Raises: StepFailed, also when there are more than `max_rows` rows.
+        Raises: StepFailed, also when there are more than `max_rows` rows, and past `timeout_s`.
         """
         ...
 
@@ -116,7 +118,7 @@ class SuiteRunner:
                     # The time of a statement counts here only where the child runs it.
                     heard = child.receive(_THINK_S + (statement_timeout_s if isinstance(via, Login) else 0))
                     if heard["event"] == "query" and not isinstance(via, Login):
-                        child.send(_answer(via, heard["sql"], heard["max_rows"]))
+                        child.send(_answer(via, heard["sql"], heard["max_rows"], statement_timeout_s))
                     elif heard["event"] in ("done", "failed"):
                         break
                     else:
@@ -206,9 +208,9 @@ class _Collected:
             self._on_result(result)
 
 
-def _answer(session: TypedSession, sql: str, max_rows: int) -> dict[str, Any]:
+def _answer(session: TypedSession, sql: str, max_rows: int, timeout_s: float) -> dict[str, Any]:
     try:
-        columns, rows = session.query_typed(single(sql), max_rows)
+        columns, rows = session.query_typed(single(sql), max_rows, timeout_s=timeout_s)
     except NotOneStatement as error:
         return {"error": f"the check's SQL {error}", "sqlstate": "42601"}
     except (TransactionLost, ConnectionFailed):

@@ -116,7 +116,10 @@ def load(paths: Sequence[Path]) -> list[Suite]:
 
 @functools.cache
 def known_types() -> frozenset[str]:
-    """The expectation types of the installed Great Expectations: the names of its files. Empty when not found."""
+    """The expectation types of the installed Great Expectations: the names of its files, and a few it has not finished.
+
+    Empty when it is not found.
+    """
     spec = importlib.util.find_spec("great_expectations")
     folders = spec.submodule_search_locations if spec else None
     return frozenset(
