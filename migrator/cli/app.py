@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from migrator import __version__
-from migrator.cli import boundary, config_commands, doctor, history, init, liquibase_commands
+from migrator.cli import (
+    boundary,
+    config_commands,
+    doctor,
+    history,
+    init,
+    liquibase_commands,
+    recovery,
+    run,
+    status,
+)
 
 # Plain help: rich would cost more time than everything else together.
 app = typer.Typer(
@@ -43,6 +53,10 @@ def migrator(
     """
 
 
+app.command()(run.run)
+app.command()(recovery.resume)
+app.command()(recovery.recover)
+app.command()(status.status)
 app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(history.history)

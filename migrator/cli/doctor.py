@@ -67,13 +67,15 @@ def doctor(
 
 def _add(groups: dict[str, list[Finding]], group: str, finding: Finding, *, as_json: bool) -> None:
     """The finding is kept, and told at once: the next may take its time."""
+    from migrator.reports import wording
+
     findings = groups.setdefault(group, [])
     if not as_json:
         if not findings:
             output.result(group)
-        output.result(f"  {_SIGNS[finding.status]}  {finding.name}: {finding.detail}")
+        output.result(f"  {_SIGNS[finding.status]}  {finding.name}: {wording.one_line(finding.detail)}")
         if finding.remedy:
-            output.result(f"           -> {finding.remedy}")
+            output.result(f"           -> {wording.one_line(finding.remedy)}")
     findings.append(finding)
 
 

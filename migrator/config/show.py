@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,9 +84,7 @@ def as_text(config: Config, environment: Environment) -> str:
     text = [f"# environment {environment.name}, from {config.path or 'no file: everything is at its default'}"]
     section = ""
     for one in settings:
-        owner = one.key.rpartition(".")[0] if "." in one.key else ""
-        if one.key.startswith("parameters."):
-            owner = "parameters"
+        owner = one.key.partition(".")[0] if "." in one.key else ""
         if owner != section:
             text += ["", f"[{owner}]"]
             section = owner
@@ -96,6 +95,8 @@ def as_text(config: Config, environment: Environment) -> str:
 
 def _line(one: Shown) -> str:
     name = one.key.partition(".")[2] or one.key
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        name = json.dumps(name, ensure_ascii=False)
     if one.value is None:
         return f"# {name} is not set"
     return f"{name} = {_toml(one.value)}"

@@ -23,7 +23,7 @@ key = "${env:KEY}"
 url = "postgresql://migrator@db.internal/my%20shop"
 password = "${env:SHOP_PW}"
 contexts = "${env:CTX}"
-parameters = { token = "${env:TOKEN}", region = "eu" }
+parameters = { token = "${env:TOKEN}", region = "eu", "a.b c" = "x" }
 [environments.shop.maintenance]
 outside = [{ type = "flag", path = "flag" }]
 [environments.shop.limits]
@@ -54,6 +54,7 @@ def test_text_is_toml_and_tells_where_values_come_from(file: Path) -> None:
     assert read["url"] == "postgresql://migrator@db.internal:5432/my%20shop"
     assert read["limits"]["drain_s"] == 5
     assert read["parameters"]["region"] == "eu"
+    assert read["parameters"]["a.b c"] == "x"
     assert read["maintenance"]["outside"][0]["type"] == "flag"
     lines = {line.split(" = ")[0]: line for line in text.splitlines()}
     assert lines["drain_s"].endswith("# command line")

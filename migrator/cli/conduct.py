@@ -1,0 +1,87 @@
+"""How a command conducts a run: the story on standard error, the reports, the result on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from migrator.cli import output
+from migrator.errors import Refused, StepFailed
+
+if TYPE_CHECKING:
+    from migrator.runs.record import RunRecord
+    from migrator.runs.reporter import Reporter
+    from migrator.runs.run import Run
+
+
+def reporter(*, silent: bool) -> Reporter:
+    """Who tells the story: the console, or nobody."""
+    if silent:
+        from migrator.runs.reporter import SilentReporter
+
+        return SilentReporter()
+    import os
+
+    from migrator.reports.console import Console
+
+    return Console(environ=os.environ)
+
+
+def conduct(run: Run, action: Callable[[Run], None], *, as_json: bool) -> None:
+    """The action was carried out, its reports are written and told. Raises: typer.Exit with the run's exit code."""
+    files: list[Path] = []
+
+    def write(record: RunRecord) -> None:
+        files.extend(_write_reports(run, record))
+
+    run.write_reports = write
+    run.reporter.started(run.record)
+    action(run)
+    run.reporter.finished(run.record, files)
+    if as_json:
+        output.result(run.record.model_dump_json(indent=2))
+    raise typer.Exit(run.record.exit_code or 0)
+
+
+def confirmer(*, assume_yes: bool) -> Callable[[str], bool]:
+    """Asks the person at the terminal; nobody there means no."""
+
+    def ask(question: str) -> bool:
+        from migrator.cli.confirm import confirm
+
+        try:
+            confirm(question, assume_yes=assume_yes)
+        except Refused:
+            return False
+        return True
+
+    return ask
+
+
+def parameters(given: Sequence[str] | None) -> dict[str, str]:
+    """Changelog parameters from `--param key=value`. Raises: UsageError."""
+    from migrator.errors import UsageError
+
+    found: dict[str, str] = {}
+    for text in given or ():
+        key, sign, value = text.partition("=")
+        if not sign or not key.strip():
+            raise UsageError(f"--param {text!r} is not KEY=VALUE", hint="write --param region=eu")
+        found[key.strip()] = value
+    return found
+
+
+def _write_reports(run: Run, record: RunRecord) -> list[Path]:
+    from migrator.reports import json_report, markdown
+
+    written = []
+    for name, write in (("report.json", json_report.write), ("report.md", markdown.write)):
+        try:
+            written.append(write(record, run.folder / name))
+        except StepFailed as error:
+            run.warn(f"{name} was not written: {error.message}")
+            raise
+    return written

@@ -1,0 +1,64 @@
+"""`migrator run`: one guarded migration of one database."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from migrator.cli import conduct, opening
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, TargetUrl
+
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable."),
+]
+
+
+def run(
+    changelog: Annotated[str, typer.Argument(help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)],
+    *,
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    url: TargetUrl = None,
+    way: Annotated[
+        str | None, typer.Option("--way", metavar="WAY", help="auto, atomic or stepwise, for this run.")
+    ] = None,
+    param: Parameters = None,
+    overrides: Overrides = None,
+    accept_no_way_back: Annotated[
+        bool,
+        typer.Option("--accept-no-way-back", help="Go on though a failure could not be taken back by itself."),
+    ] = False,
+    yes: AssumeYes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a database through a changelog: back up, hold users off, apply, verify; or bring it back.
+
+    The exit code tells the state of the database: 0 migrated and verified, 3 refused, 4 another run is at work,
+    5 failed before anything was migrated, 6 rolled back, 7 restored, 8 migrated with something left to do,
+    9 halted with maintenance on, 10 not ended (migrator resume).
+
+    \b
+    migrator run changelogs/2026.02-loyalty/changelog.xml --env staging
+    migrator run db/release.sql -e production --yes --json
+    """
+    from migrator.runs import engine
+    from migrator.runs.opening import new
+    from migrator.runs.run import Options
+
+    chosen = [*(overrides or ()), *([f"way={way}"] if way is not None else [])]
+    loaded = opening.configuration(config, overrides=chosen, url=url, required=False)
+    environment = opening.environment(loaded, env)
+    opened = new(
+        loaded,
+        environment,
+        Options(
+            changelog=changelog,
+            accept_no_way_back=accept_no_way_back,
+            confirm=conduct.confirmer(assume_yes=yes),
+        ),
+        reporter=conduct.reporter(silent=as_json),
+        parameters=conduct.parameters(param),
+    )
+    conduct.conduct(opened, engine.execute, as_json=as_json)

@@ -1,0 +1,99 @@
+"""`migrator status`: what is, and what to type next. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from migrator.cli import opening, output
+from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
+
+if TYPE_CHECKING:
+    from migrator.config.configuration import Config
+    from migrator.config.models import Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    environment: str
+    database: str
+    open_run: str | None  # its id
+    open_run_alive: bool
+    step: str | None  # the last that it started
+    held_by: str | None
+    maintenance: str | None  # the fence's mode; None where none stands
+    fence_run: str | None
+    fence_reason: str | None
+    databases: list[str]  # those that runs have made and kept
+    next_command: str | None
+
+
+def status(
+    *, config: ConfigPath = None, env: EnvironmentName = None, overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Say which run is under way or was left behind, whether maintenance is on, and what to type next.
+
+    \b
+    migrator status --env production
+    """
+    loaded = opening.configuration(config, overrides=overrides, required=False)
+    found = _status(loaded, opening.environment(loaded, env))
+    if as_json:
+        output.json_result(asdict(found))
+        return
+    for line in _lines(found):
+        output.result(line)
+
+
+def _status(config: Config, environment: Environment) -> Status:
+    from migrator.postgres import connect, databases, fence
+    from migrator.runs.journal import Journal
+    from migrator.runs.opening import login_of
+    from migrator.runs.reconstruction import MANUAL
+
+    journal = Journal.open(config.journal.url, config.base, read_only=True)
+    runs = [run for run in journal.open_runs() if run.environment == environment.name]
+    login = login_of(config, environment)
+    with connect.connect(
+        login, role="status", run_id="status", database=environment.maintenance_database, read_only=True
+    ) as admin:
+        standing = fence.read(admin, login.database)
+        made = [database.name for database in databases.run_databases(admin)]
+    run = runs[0] if runs else None
+    following = None
+    if run is not None and not run.alive:
+        following = f"migrator resume {run.run_id}"
+    elif run is None and standing is not None:
+        manual = standing.run_id == MANUAL
+        following = f"migrator {'maintenance off' if manual else 'recover'} --env {environment.name}"
+    return Status(
+        environment=environment.name,
+        database=str(login),
+        open_run=run.run_id if run else None,
+        open_run_alive=run.alive if run else False,
+        step=run.step if run else None,
+        held_by=run.held_by if run else None,
+        maintenance=standing.mode.value if standing else None,
+        fence_run=standing.run_id if standing else None,
+        fence_reason=standing.reason if standing else None,
+        databases=made,
+        next_command=following,
+    )
+
+
+def _lines(found: Status) -> list[str]:
+    lines = [f"{found.environment}: {found.database}"]
+    if found.open_run is None:
+        lines.append("no run is under way, and none was left behind")
+    elif found.open_run_alive:
+        lines.append(f"run {found.open_run} is at work in step {found.step} ({found.held_by})")
+    else:
+        lines.append(f"run {found.open_run} was left behind in step {found.step} by {found.held_by}")
+    if found.maintenance is None:
+        lines.append("maintenance is off")
+    else:
+        lines.append(f"maintenance is on: {found.maintenance}, by run {found.fence_run} ({found.fence_reason})")
+    lines += [f"kept database: {name}" for name in found.databases]
+    if found.next_command is not None:
+        lines.append(f"next: {found.next_command}")
+    return lines
