@@ -15,7 +15,7 @@ from migrator.errors import ConfigError
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
-    from migrator.backups.manifest import ExtensionState, FileEntry
+    from migrator.backups.manifest import ExtensionState, FileEntry, Manifest
     from migrator.backups.signing import PublicKeys
     from migrator.postgres.client_tools import ClientTools
 
@@ -54,18 +54,29 @@ class Backup(Protocol):
     def create(self, source: Source, folder: Path) -> Made:
         """The backup's artefacts are complete and on disk; its manifest is not written yet.
 
-        `folder` exists and is the backup's own. What a failure leaves behind is quarantined or dropped.
-        Raises: BackupFailed.
+        `folder` exists and is the backup's own. What a failure leaves behind is quarantined or dropped; the hint
+        says where. Raises: BackupFailed.
+        """
+        ...
+
+    def verify(self, source: Source, folder: Path) -> Manifest:
+        """The finished backup in `folder` is what its manifest says, as far as can be told without restoring it.
+
+        Raises: BackupFailed naming every part that is not as it should be.
         """
         ...
 
     def restore(self, source: Source, folder: Path, into: str) -> tuple[str, ...]:
         """Another database, `into`, of the server that `source` names holds what was backed up. Returns warnings.
 
-        The backup has been verified against its manifest first; `source`'s own database is not touched. Whether `into`
-        is the same as the original was is for the caller to prove, by the manifest's fingerprints.
+        The caller has made `into`, and it is empty. The backup is verified against its manifest first; `source`'s own
+        database is not touched. Whether `into` is what the original was is for the caller to prove, by fingerprints.
         Raises: BackupFailed.
         """
+        ...
+
+    def delete(self, source: Source, folder: Path) -> None:
+        """Nothing is left of the backup. Safe to repeat. Raises: BackupFailed."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -23,7 +24,7 @@ from pydantic import (
 )
 
 from migrator.backups import digests
-from migrator.backups.signing import PublicKeys, SignatureInvalid, SigningKey
+from migrator.backups.signing import PublicKeys, SignatureInvalid, SigningKey, canonical
 from migrator.errors import BackupFailed
 
 FILE_NAME = "manifest.json"
@@ -79,7 +80,7 @@ class ExtensionState(_Part):
 class Manifest(_Part):
     """One backup. Paths of files are relative to the folder that holds the manifest."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     id: str
     kind: str  # dump, clone, ...
     run_id: str
@@ -105,6 +106,7 @@ class Manifest(_Part):
         default_factory=dict
     )  # of the database itself, before the fence
     facts: dict[str, str] = Field(default_factory=dict)  # what else the run wants to find again
+    checksum: str | None = None  # of all the above: it tells damage, where the signature tells forgery
     signature: str | None = None
 
     @property
@@ -120,11 +122,10 @@ def write(folder: Path, manifest: Manifest, key: SigningKey | None = None) -> Ma
     Raises: BackupFailed when a file is not there with its size, or the disk is full.
     """
     _refuse(folder, _problems(folder, manifest.files))
-    document = manifest.model_dump(mode="json", exclude={"signature"})
-    signed = manifest.model_copy(
-        update={"signature": key.sign(document, purpose=_PURPOSE) if key is not None else None}
-    )
-    text = json.dumps(document | {"signature": signed.signature}, indent=1, ensure_ascii=False) + "\n"
+    document = manifest.model_dump(mode="json", exclude={"checksum", "signature"})
+    document["checksum"] = _checksum(document)
+    document["signature"] = key.sign(document, purpose=_PURPOSE) if key is not None else None
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     temporary = folder / f".{FILE_NAME}.new"
     try:
         for file in manifest.files:
@@ -146,7 +147,7 @@ def write(folder: Path, manifest: Manifest, key: SigningKey | None = None) -> Ma
             f"The manifest of the backup {folder} could not be written: {error.strerror or error}.",
             hint="Make room at the backup store and run again; the backup without a manifest does not count.",
         ) from error
-    return signed
+    return manifest.model_copy(update={name: document[name] for name in ("checksum", "signature")})
 
 
 def read(folder: Path, public_keys: PublicKeys | None = None) -> Manifest:
@@ -159,13 +160,15 @@ def read(folder: Path, public_keys: PublicKeys | None = None) -> Manifest:
     version = document.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise _damaged(folder, [f"{FILE_NAME}: format version {version!r} is not known to this migrator"])
+    signature, checksum = document.pop("signature", None), document.get("checksum")
     if public_keys:
-        unsigned = {name: value for name, value in document.items() if name != "signature"}
-        signature = document.get("signature")
         try:
-            public_keys.check(unsigned, signature if isinstance(signature, str) else None, purpose=_PURPOSE)
+            public_keys.check(document, signature if isinstance(signature, str) else None, purpose=_PURPOSE)
         except SignatureInvalid as error:
             raise _damaged(folder, [f"{FILE_NAME}: {error}"], code="backup_signature") from error
+    if checksum != _checksum({name: value for name, value in document.items() if name != "checksum"}):
+        raise _damaged(folder, [f"{FILE_NAME}: its content differs from its checksum"])
+    document["signature"] = signature
     try:
         manifest = Manifest.model_validate_json(json.dumps(document))
     except ValidationError as error:
@@ -227,6 +230,10 @@ def created(manifests: Iterable[Manifest]) -> list[Manifest]:
         return manifest.created_at, manifest.id
 
     return sorted(manifests, key=when)
+
+
+def _checksum(document: Mapping[str, object]) -> str:
+    return hashlib.sha256(canonical(document)).hexdigest()
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from migrator.backups import digests, manifest
 from migrator.backups.manifest import FileEntry, Manifest, SequenceState, TableState
-from migrator.backups.signing import PublicKeys, SigningKey
+from migrator.backups.signing import PublicKeys, SigningKey, canonical
 from migrator.errors import BackupFailed
 
 
@@ -61,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read_again(folder: Path) -> None:
     read = manifest.verify(folder, KEY.public)
-    assert read == of(read.files, signature=read.signature)
+    assert read == of(read.files, checksum=read.checksum, signature=read.signature)
     assert [file.path for file in read.files] == ["dump/2574.dat.gz", "dump/toc.dat", "liquibase.json"]
     assert read.size_bytes == 3_000_102
     assert stat.S_IMODE((folder / manifest.FILE_NAME).stat().st_mode) == 0o600
@@ -140,10 +141,22 @@ def test_folder_that_became_a_link_is_not_followed(folder: Path) -> None:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """As somebody would who knows the format, but has no key."""
     path = folder / manifest.FILE_NAME
     document = json.loads(path.read_text())
     change(document)
+    covered = {name: value for name, value in document.items() if name not in ("checksum", "signature")}
+    document["checksum"] = hashlib.sha256(canonical(covered)).hexdigest()
     path.write_text(json.dumps(document))
+
+
+def test_damage_to_the_manifest_itself_is_found_without_a_key(folder: Path) -> None:
+    path = folder / manifest.FILE_NAME
+    good = path.read_text()
+    for old, new in (('"rows": 3', '"rows": 2'), ('"checksum": "', '"checksum": "0'), ('"checksum"', '"checkmate"')):
+        path.write_text(good.replace(old, new))
+        with pytest.raises(BackupFailed, match=r"manifest\.json: its content differs from its checksum"):
+            manifest.read(folder)
 
 
 @pytest.mark.parametrize(

@@ -132,14 +132,27 @@ class LocalStore:
             raise BackupFailed(f"The free space of {folder} cannot be asked: {error.strerror}.") from error
 
 
-def quarantine(folder: Path) -> Path:
-    """The unfinished backup in `folder` is kept as evidence under a name that no backup has; returns its new place.
-
-    Raises: OSError.
-    """
+def quarantine(folder: Path) -> str:
+    """The unfinished backup in `folder` is kept as evidence under a name that no backup has; says where."""
+    if not folder.exists():
+        return f"There is no folder {folder}."
     target = folder.with_name(folder.name + _PARTIAL)
     number = 1
     while target.exists():
         number += 1
         target = folder.with_name(f"{folder.name}{_PARTIAL}.{number}")
-    return folder.rename(target)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        return f"The unfinished backup {folder} could not be put aside: {error.strerror}."
+    return f"The unfinished backup is kept as {target}."
+
+
+def remove(folder: Path) -> None:
+    """The backup in `folder` is gone; its manifest went first, so that half of it never counts. Safe to repeat.
+
+    Raises: OSError.
+    """
+    (folder / manifests.FILE_NAME).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
