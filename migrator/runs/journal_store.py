@@ -195,7 +195,8 @@ def locate(url: str, base: Path) -> Location:
         case "postgresql" | "postgres" | "postgresql+psycopg":
             parsed = parsed.set(drivername="postgresql+psycopg")
             user = f"{parsed.username}@" if parsed.username else ""
-            where = f"postgresql://{user}{parsed.host or ''}:{parsed.port or 5432}/{parsed.database or ''}"
+            host = parsed.host or parsed.query.get("host") or "localhost"
+            where = f"postgresql://{user}{host}:{parsed.port or 5432}/{parsed.database or ''}"
             return Location(where=where, file=None, url=parsed)
         case other:
             raise ConfigError(f"[journal] url: a journal is not kept in {other!r}.", hint=f"For example {_EXAMPLES}")

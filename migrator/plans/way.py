@@ -1,0 +1,97 @@
+"""How the pending changesets are applied, and what the run may fall back to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from migrator.errors import Refused
+
+MAX_SAVEPOINTS_WHILE_OTHERS_WORK = 60  # from the 65th subtransaction on every snapshot must search pg_subtrans
+
+
+class Applicable(Protocol):
+    """What the choice depends on."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def author(self) -> str: ...
+    @property
+    def run_in_transaction(self) -> bool: ...
+    @property
+    def fail_on_error(self) -> bool: ...
+    @property
+    def has_rollback(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    way: str  # atomic or stepwise
+    fallback: str | None
+    reason: str
+
+
+def choose(wanted: str, pending: Sequence[Applicable], *, protected: bool, maintenance: str) -> Choice:
+    """The way for these changesets.
+
+    Raises: Refused when the wanted way cannot do them.
+    """
+    outside = [_key(c) for c in pending if not c.run_in_transaction]
+    if wanted == "bluegreen":
+        raise Refused(
+            "way = bluegreen is not available in this version.",
+            hint="Choose atomic, stepwise or auto.",
+        )
+    if wanted == "stepwise":
+        return Choice(way="stepwise", fallback=None, reason="the configuration asks for it")
+    if outside:
+        if wanted == "atomic":
+            raise Refused(
+                f"way = atomic, but {outside[0]} says runInTransaction=false, so it cannot be part of one transaction.",
+                hint="Set way = 'auto' or 'stepwise', or move that changeset into a changelog of its own.",
+            )
+        return Choice(way="stepwise", fallback=None, reason=f"{outside[0]} has runInTransaction=false")
+    savepoints = sum(1 for c in pending if not c.fail_on_error)
+    if maintenance == "none" and savepoints > MAX_SAVEPOINTS_WHILE_OTHERS_WORK:
+        raise Refused(
+            f"{savepoints} changesets with failOnError=false need a savepoint each; more than "
+            f"{MAX_SAVEPOINTS_WHILE_OTHERS_WORK} of them slow down every other session of the server.",
+            hint="Split the changelog, or run it under maintenance.",
+        )
+    fallback = "stepwise" if wanted == "auto" and not protected else None
+    return Choice(way="atomic", fallback=fallback, reason="every pending changeset may run in a transaction")
+
+
+def refuse_without_way_back(
+    choice: Choice, pending: Sequence[Applicable], *, maintenance: str, has_dump: bool, restore: str, accepted: bool
+) -> list[str]:
+    """What a person should know about the way back; empty when nothing is missing.
+
+    Raises: Refused where a failure could leave the database between two states for good.
+    """
+    if choice.way == "atomic" and choice.fallback is None:
+        return []
+    missing = [_key(c) for c in pending if not c.has_rollback]
+    restorable = maintenance == "offline" and has_dump and restore != "never"
+    if not missing or restorable:
+        return []
+    if choice.way == "atomic":
+        return [f"no way back for a stepwise fallback ({missing[0]} has no rollback): the run stays atomic or ends"]
+    if accepted:
+        return [f"accepted: no way back if {missing[0]} fails (it has no rollback, and no restore is possible)"]
+    why = "no backup of kind dump is made" if not has_dump else f"maintenance is {maintenance}, so others may write"
+    if restore == "never":
+        why = "backup.restore is never"
+    raise Refused(
+        f"{len(missing)} pending changesets have no rollback ({', '.join(missing[:3])}"
+        f"{' ...' if len(missing) > 3 else ''}) and a restore is not possible: {why}.",
+        hint="Write the rollbacks, use maintenance offline with a dump, or pass --accept-no-way-back.",
+    )
+
+
+def _key(changeset: Applicable) -> str:
+    return f"{changeset.path}::{changeset.id}::{changeset.author}"

@@ -1,0 +1,248 @@
+"""The guarded run: executes the steps of a way, undoes them when one fails, and names what the database is afterwards.
+
+Every path out of here ends with an outcome that is true of the database: see `Outcome`.
+"""
+
+from __future__ import annotations
+
+from migrator.errors import (
+    Interrupted,
+    Locked,
+    MigrationFailed,
+    MigratorError,
+    Place,
+    Refused,
+    StepFailed,
+    TransactionLost,
+    Unfinished,
+    UsageError,
+)
+from migrator.runs import ways
+from migrator.runs.journal import TakenOver
+from migrator.runs.record import ErrorRecord, Outcome, StepName, StepRecord, Way
+from migrator.runs.retry import Again, wait_before_retry
+from migrator.runs.run import Run, Step
+from migrator.runs.signals import signals
+from migrator.runs.steps.lock import LockStep
+from migrator.runs.steps.preflight import PreflightStep
+from migrator.runs.watch import LockLost
+
+_AFTER_PROOF = {StepName.LIFT}
+_LEAVES_OPEN = {Outcome.HALTED, Outcome.UNFINISHED, Outcome.INTERRUPTED}
+
+
+def execute(run: Run) -> None:
+    """The run has ended and `run.record.outcome` says how; the journal knows it too."""
+    with signals.installed():
+        try:
+            _begin(run)
+            if run.record.outcome is None:
+                _carry_out(run)
+        finally:
+            close(run)
+
+
+def carry_on(run: Run) -> None:
+    """Executes the steps of the run's way from the first, each of which recognises what is already done."""
+    run.facts.attempt += 1
+    _carry_out(run)
+
+
+def finish(run: Run) -> None:
+    """What is left after the commit is done: users are let in. There is no way back from here."""
+    run.facts.committed = True
+    _carry_out(run)
+
+
+def go_back(run: Run, error: MigratorError) -> None:
+    """Undoes every step that was started, newest first, and names the outcome that was proven."""
+    signals.going_back = True
+    _remember(run, error)
+    try:
+        for step in reversed(ways.steps_of(run)):
+            if _was_started(run, step):
+                _undo(run, step)
+    except Exception as failure:  # noqa: BLE001  whatever stops the way back leaves the database fenced, and says so
+        halt(run, failure)
+        return
+    run.record.outcome = Outcome(run.facts.proven_back) if run.facts.proven_back else Outcome.FAILED_BEFORE
+    run.record.next_command = f"migrator run {run.record.changelog} --env {run.record.environment}"
+
+
+def _begin(run: Run) -> None:
+    try:
+        perform(run, LockStep())
+        perform(run, PreflightStep())
+    except Locked as error:
+        _end_untouched(run, Outcome.LOCKED, error)
+    except Unfinished as error:
+        _end_untouched(run, Outcome.INTERRUPTED, error)
+    except (Refused, StepFailed, UsageError) as error:
+        _end_untouched(run, Outcome.REFUSED, error)
+    except Interrupted as error:
+        _end_untouched(run, Outcome.FAILED_BEFORE, error)
+
+
+def _carry_out(run: Run) -> None:
+    """All steps after preflight, with the fallback and the retries that are allowed."""
+    while True:
+        try:
+            for step in ways.steps_of(run):
+                if not (run.facts.committed and step.name not in _AFTER_PROOF):
+                    perform(run, step)
+        except (LockLost, TakenOver) as error:
+            leave_alone(run, error)
+        except MigratorError as error:
+            if run.facts.committed or _is_past_proof(run):
+                _leave_unfinished(run, error)
+            elif (again := _again(run, error)) is not None:
+                wait_before_retry(run, again)
+                continue
+            else:
+                go_back(run, _the_cause(run, error))
+        else:
+            run.record.outcome = run.record.outcome or Outcome.MIGRATED
+        return
+
+
+def perform(run: Run, step: Step) -> None:
+    """The step ran, and the journal knew of it before and after.
+
+    Raises: whatever the step raises; LockLost when this run no longer owns the database.
+    """
+    if run.watch is not None:
+        run.watch.check()
+    signals.check()
+    entry = StepRecord(name=step.name, attempt=run.facts.attempt, status="running", started_at=run.now())
+    run.record.steps.append(entry)
+    run.reporter.step_started(step.name, step.title)
+    if step.name is not StepName.LOCK:  # the lock step itself opens the run's entry in the journal
+        run.journal.step_started(run.id, entry.attempt, step.name)
+    try:
+        entry.note = step.run(run)
+    except BaseException as error:
+        _end_step(run, entry, "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed")
+        raise
+    _end_step(run, entry, "done")
+
+
+def _end_step(run: Run, entry: StepRecord, status: str) -> None:
+    entry.status = status
+    entry.duration_s = round((run.now() - entry.started_at).total_seconds(), 3)
+    run.reporter.step_ended(entry.name, status, entry.duration_s, entry.note)
+    if run.journal.knows(run.id):
+        run.journal.step_ended(run.id, entry.attempt, entry.name, status, entry.note)
+        run.save()
+
+
+def _undo(run: Run, step: Step) -> None:
+    run.reporter.step_started(step.name, f"undo: {step.title}")
+    started = run.now()
+    note = step.undo(run)
+    for entry in run.record.steps:
+        if entry.name is step.name and entry.status in {"done", "failed", "interrupted", "running"}:
+            entry.status = "undone"
+    duration_s = round((run.now() - started).total_seconds(), 3)
+    run.reporter.step_ended(step.name, "undone", duration_s, note)
+    run.save()
+
+
+def _was_started(run: Run, step: Step) -> bool:
+    return any(entry.name is step.name for entry in run.record.steps)
+
+
+def _is_past_proof(run: Run) -> bool:
+    return any(entry.name in _AFTER_PROOF for entry in run.record.steps)
+
+
+def _the_cause(run: Run, error: MigratorError) -> MigratorError:
+    """What the watch saw comes first: it ended the session whose loss the step reports."""
+    alarm = run.watch.alarm if run.watch is not None else None
+    return alarm if alarm is not None else error
+
+
+def _again(run: Run, error: MigratorError) -> Again | None:
+    """What is tried next instead of going back, after a transaction that was rolled back whole."""
+    if run.record.way is not Way.ATOMIC or not isinstance(error, MigrationFailed):
+        return None
+    if isinstance(error, TransactionLost) and error.committed:
+        return None
+    if run.watch is not None and run.watch.alarm is not None:
+        return None
+    return Again.after(run, error)
+
+
+def leave_alone(run: Run, error: MigratorError) -> None:
+    """This process does nothing more to the database: it may be another's by now."""
+    _remember(run, error)
+    run.record.outcome = Outcome.INTERRUPTED
+    run.record.next_command = f"migrator status --env {run.record.environment}"
+
+
+def _remember(run: Run, error: MigratorError) -> None:
+    if run.record.error is not None:
+        return
+    place = error.place if isinstance(error, MigrationFailed) else Place()
+    run.record.error = ErrorRecord(
+        code=error.code,
+        message=error.message,
+        sqlstate=place.sqlstate,
+        changeset=place.changeset,
+        file=place.file,
+        line=place.line,
+        hint=error.hint,
+    )
+
+
+def _end_untouched(run: Run, outcome: Outcome, error: MigratorError) -> None:
+    _remember(run, error)
+    run.record.outcome = outcome
+
+
+def _leave_unfinished(run: Run, error: MigratorError) -> None:
+    _remember(run, error)
+    run.record.outcome = Outcome.UNFINISHED
+    run.record.next_command = f"migrator resume {run.id}"
+
+
+def halt(run: Run, failure: Exception) -> None:
+    """Nothing more is done by itself; maintenance stays as it is, and the record says what a person does next."""
+    first = run.record.error.message if run.record.error is not None else ""
+    hint = failure.hint if isinstance(failure, MigratorError) else None
+    run.warn(f"The way back ended early: {failure}" + (f" {hint}" if hint else ""))
+    run.not_proven(f"The database {run.database} is what it was. {failure}")
+    run.record.outcome = Outcome.HALTED
+    run.record.next_command = f"migrator resume {run.id}"
+    if run.record.error is None:
+        _remember(run, StepFailed(first or str(failure)))
+
+
+def _report(run: Run) -> None:
+    """The reports are written; where they cannot be, the database's verdict stands and the exit code says so."""
+    try:
+        run.write_reports(run.record)
+    except StepFailed as error:
+        if run.record.outcome is Outcome.MIGRATED:
+            _remember(run, error)
+            run.record.outcome = Outcome.UNFINISHED
+            run.record.exit_code = Outcome.UNFINISHED.exit_code
+
+
+def close(run: Run) -> None:
+    """The journal holds the outcome, and this process holds nothing of the database."""
+    record = run.record
+    outcome = record.outcome or Outcome.INTERRUPTED
+    record.outcome = outcome
+    record.exit_code = outcome.exit_code
+    record.ended_at = run.now()
+    try:
+        _report(run)
+        if run.journal.knows(run.id):
+            if record.outcome in _LEAVES_OPEN:
+                run.save()
+            else:
+                run.journal.close_run(run.id, record)
+    except TakenOver as error:
+        run.warn(error.message)
+    finally:
+        run.close()

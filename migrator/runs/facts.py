@@ -1,0 +1,102 @@
+"""What a run must remember to be undone or resumed, by whichever machine comes next. Kept in the journal as JSON.
+
+Never holds a secret: how to log in is asked of the configuration again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from migrator.postgres.sequences import SequenceState
+
+
+class TableState(BaseModel):
+    """A table at one snapshot. `kept_columns` are those that no changeset names; they have a digest of their own
+    where some column is named, so that a dropped column does not make the others incomparable."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    digest: str
+    columns: dict[str, str] = Field(default_factory=dict)  # name -> type
+    kept_columns: tuple[str, ...] = ()
+    kept_digest: str | None = None
+
+    def digest_of(self, columns: Sequence[str]) -> str | None:
+        """The digest over the columns that no changeset names, when they are all among `columns`; else None."""
+        return self.kept_digest if set(self.kept_columns) <= set(columns) else None
+
+
+class Planned(BaseModel):
+    """A pending changeset, as far as undo and proof need it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    id: str
+    author: str
+    has_rollback: bool
+    rerun: bool = False  # runAlways or runOnChange with a row in the ledger already: the row is updated, not added
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.path, self.id, self.author)
+
+
+class Facts(BaseModel):
+    """Everything below is None or empty until the step named in the comment has found it out."""
+
+    model_config = ConfigDict(validate_assignment=True)
+
+    attempt: int = 1
+    changelog_parameters: dict[str, str] = Field(default_factory=dict)  # lock: those of the command line
+    overrides: dict[str, str] = Field(default_factory=dict)  # lock: configuration given on the command line
+    # preflight
+    system_identifier: str | None = None
+    database_oid: int | None = None
+    planned: list[Planned] = Field(default_factory=list)
+    named: list[str] = Field(default_factory=list)  # existing tables that the changesets name
+    written: list[str] = Field(default_factory=list)  # those of them that the changesets' DML names
+    words: list[str] = Field(default_factory=list)  # every identifier in the changesets, folded
+    fingerprinted: list[str] | None = None  # tables whose rows are hashed before; None: all
+    invariants_before: list[str] = Field(default_factory=list)  # each a Measured as JSON
+    stale_lock: bool = False  # Liquibase's lock row has no living holder, and is released behind the fence
+    unsound_before: list[str] = Field(default_factory=list)
+    # maintain
+    outside: dict[str, dict[str, str]] = Field(default_factory=dict)  # provider -> what stood before
+    fence_up: bool = False
+    # hold
+    xid: str | None = None
+    snapshot: str | None = None
+    sequences: dict[str, tuple[int, bool]] | None = None  # name -> last_value, is_called
+    # back_up
+    ledger_before: list[dict[str, str | None]] | None = None  # None: there was no ledger
+    ledger_read: bool = False
+    schema_before: dict[str, str] | None = None
+    tables_before: dict[str, TableState] | None = None
+    large_objects_before: TableState | None = None
+    backup_id: str | None = None
+    # verify, commit
+    verified: bool = False
+    committed: bool = False
+    # the way back
+    side_name: str | None = None
+    side_oid: int | None = None
+    restored: bool = False
+    undone: bool = False
+    proven_back: str | None = None  # the outcome that was proven: rolled_back or restored
+
+
+def sequences_of(facts: Facts) -> dict[str, SequenceState]:
+    """Where every sequence stood before, as `migrator.postgres.sequences` takes it."""
+    return {
+        name: SequenceState(last_value=last_value, is_called=is_called)
+        for name, (last_value, is_called) in (facts.sequences or {}).items()
+    }
+
+
+def sequence_facts(states: Mapping[str, SequenceState]) -> dict[str, tuple[int, bool]]:
+    """The same as the journal keeps it."""
+    return {name: (state.last_value, state.is_called) for name, state in states.items()}

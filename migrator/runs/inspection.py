@@ -1,0 +1,127 @@
+"""The data-integrity checks of a run: suites and invariants, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Literal
+
+from migrator.checks import invariants, rules
+from migrator.checks import suites as gx_suites
+from migrator.checks.invariants import Measured
+from migrator.checks.results import CheckResult, failures
+from migrator.checks.runner import SuiteRunner, TypedSession
+from migrator.errors import VerificationFailed
+from migrator.plans import impact
+from migrator.postgres.session import Session
+from migrator.runs.record import CheckRecord, Way
+from migrator.runs.run import Run
+
+Phase = Literal["before", "after"]
+
+
+def start(run: Run) -> SuiteRunner:
+    """The process that runs the suites is starting, so that its import is over when it is needed. Safe to repeat."""
+    if run.suites is None:
+        run.suites = SuiteRunner.start(run.folder / "checks.log")
+    return run.suites
+
+
+def before(run: Run) -> None:
+    """The suites and invariants hold before anything is touched; the invariants' values are in the facts.
+
+    Raises: VerificationFailed: a migration of data that is wrong already would be blamed for it.
+    """
+    with closing(run.session("checks", read_only=True)) as session:
+        session.execute("begin isolation level repeatable read read only")
+        loaded = rules.load(run.environment.checks.invariants)
+        measured = invariants.measure(session, loaded, phase="before", timeout_s=run.environment.limits.check_timeout_s)
+    run.facts.invariants_before = [one.to_json() for one in measured]
+    results = invariants.judge_before(measured)
+    for result in results:
+        _report(run, result)
+    results += _suites(run, "before", None)
+    problems = [_sentence(result) for result in failures(results)]
+    if problems:
+        raise VerificationFailed("; ".join(problems[:3]) + (f" (and {len(problems) - 3} more)" if problems[3:] else ""))
+
+
+def after(run: Run, session: Session) -> list[str]:
+    """Every critical check that does not hold, as a sentence; `session` sees the migrated data.
+
+    Where the configuration says so, only the checks that are marked `inside` run in the held transaction.
+    """
+    held = run.liquibase if run.record.way is Way.ATOMIC else None
+    due = [rule for rule in rules.load(run.environment.checks.invariants) if _is_due(run, rule, held)]
+    measured = invariants.measure(session, due, phase="after", timeout_s=_timeout_s(run, held is not None))
+    known = {rule.name for rule in due}
+    earlier = [Measured.from_json(text) for text in run.facts.invariants_before]
+    results = invariants.judge([one for one in earlier if one.name in known], measured)
+    for result in results:
+        _report(run, result)
+    results += _suites(run, "after", held)
+    failed = failures(results)
+    if not failed and results:
+        where = "inside the transaction, before its commit" if held is not None else "on the migrated database"
+        run.prove(f"{len(results)} checks were looked at {where}; every critical one holds.")
+    if not results:
+        run.not_proven("No check looked at the data: checks.suites and checks.invariants name none for this phase.")
+    return [_sentence(result) for result in failed]
+
+
+def _is_due(run: Run, rule: rules.Invariant | gx_suites.Suite, held: TypedSession | None) -> bool:
+    if isinstance(rule, rules.Invariant) and rule.kind is rules.Kind.UNCHANGED and not run.relations:
+        return False  # there was nothing yet that could stay as it was
+    return held is None or run.environment.checks.inside == "all" or rule.inside
+
+
+def _timeout_s(run: Run, inside: bool) -> float:
+    return run.environment.checks.inside_timeout_s if inside else run.environment.limits.check_timeout_s
+
+
+def _sentence(result: CheckResult) -> str:
+    return f"check {result.name}: {result.detail or 'does not hold'}"
+
+
+def _report(run: Run, result: CheckResult) -> None:
+    record = CheckRecord(
+        name=result.name,
+        phase=result.phase,
+        success=result.success,
+        severity=result.severity,
+        table=result.table,
+        detail=result.detail,
+        duration_s=result.duration_s,
+    )
+    run.record.checks.append(record)
+    run.reporter.check(record)
+
+
+def is_ledger(name: str) -> bool:
+    """Whether a qualified name is that of one of Liquibase's own tables."""
+    return impact.bare(name) in {"databasechangelog", "databasechangeloglock"}
+
+
+def is_named(identity: str, words: Iterable[str]) -> bool:
+    """Whether one of the identifiers in a schema object's identity stands in the changelog."""
+    known = set(words)
+    return any(word in known for word in impact.identifiers(identity) - {"public"})
+
+
+def _suites(run: Run, phase: Phase, held: TypedSession | None) -> list[CheckResult]:
+    environment = run.environment
+    suites = [
+        suite
+        for suite in gx_suites.load(environment.checks.suites)
+        if phase in suite.when and (phase == "before" or _is_due(run, suite, held))
+    ]
+    if not suites:
+        return []
+    return start(run).run(
+        suites,
+        phase=phase,
+        via=held or run.login,
+        run_id=run.id,
+        statement_timeout_s=_timeout_s(run, held is not None),
+        on_result=lambda result: _report(run, result),
+    )

@@ -1,0 +1,174 @@
+"""The way back, rung by rung, each proven before it counts.
+
+1. end what is still running        `end_sessions`
+2. the transaction rolled back      `prove_rolled_back`   (atomic)
+   Liquibase's rollbacks            `_roll_back`          (stepwise)
+3. the proof                        `verification.differences` against the state before
+4. the backup beside, and a swap    `migrator.runs.restore`
+5. none of it: NotProven is raised, and the engine halts with maintenance on
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+from migrator.errors import MigratorError, NotProven, StepFailed
+from migrator.liquibase import ledger
+from migrator.postgres import sequences, sessions
+from migrator.runs import liquibase_session, restore, state
+from migrator.runs.facts import sequences_of
+from migrator.runs.record import Outcome, Way
+from migrator.runs.run import Run
+
+_END_SESSIONS_S = 30.0
+_KEPT_ROLES = frozenset({"lock", "orchestrator", "watch"})
+
+
+def go_back(run: Run) -> Outcome:
+    """The database is proven to be what it was. Safe to repeat, in this process or another.
+
+    Raises: NotProven when no rung could prove it.
+    """
+    if run.facts.proven_back is not None:
+        return Outcome(run.facts.proven_back)
+    end_sessions(run)
+    if restore.is_swapped_in(run):
+        return _reached(run, Outcome.RESTORED)
+    if run.record.way is Way.ATOMIC and transaction_status(run) != "committed":
+        prove_rolled_back(run)
+        return _reached(run, Outcome.ROLLED_BACK)
+    why = _roll_back(run)
+    if why is None:
+        return _reached(run, Outcome.ROLLED_BACK)
+    run.warn(f"Rolling back by changeset was not enough: {why}")
+    restore.restore_and_swap(run, because=why)
+    return _reached(run, Outcome.RESTORED)
+
+
+def end_sessions(run: Run) -> None:
+    """No child process and no server session of this run works any more; its lock and orchestrator stay.
+
+    Raises: NotProven when a session does not end.
+    """
+    run.end_workers()
+    try:
+        sessions.terminate_run(run.the_admin(), run.id, roles=_KEPT_ROLES, timeout_s=_END_SESSIONS_S)
+    except StepFailed as error:
+        raise NotProven(
+            f"Sessions of run {run.id} are still at work: {error.message}",
+            hint="End them with pg_terminate_backend as a superuser, then resume.",
+        ) from error
+
+
+def transaction_status(run: Run) -> str | None:
+    """aborted, committed, or None where no transaction was begun or it is too old to tell.
+
+    Waits while the server still says "in progress": its session has been ended, so it settles soon.
+
+    Raises: NotProven when it does not settle.
+    """
+    if run.facts.xid is None:
+        return None
+    deadline = time.monotonic() + _END_SESSIONS_S
+    while True:
+        status = run.the_admin().rows(f"select pg_xact_status('{int(run.facts.xid)}'::xid8)")[0][0]
+        if status != "in progress":
+            return status
+        if time.monotonic() > deadline:
+            raise NotProven(f"Transaction {run.facts.xid} of run {run.id} is still in progress.")
+        time.sleep(0.05)
+
+
+def prove_rolled_back(run: Run) -> None:
+    """The one transaction is gone without a trace, and the sequences that it moved are back under `offline`.
+
+    Raises: NotProven.
+    """
+    status = transaction_status(run)
+    if status == "committed":
+        raise NotProven(f"Transaction {run.facts.xid} was committed before everything in it was verified.")
+    with closing(run.session("verify")) as session:
+        if run.facts.ledger_read:
+            left = _rows_of_this_run(run, ledger.read(session, run.environment.liquibase_schema))
+            if left:
+                raise NotProven(f"The ledger holds {left[0]} of this run though its transaction was rolled back.")
+        if run.facts.xid is not None:
+            run.prove(
+                f"Transaction {run.facts.xid} was rolled back: its session is gone, pg_xact_status says {status}."
+            )
+            run.prove("The ledger has no row of this run.")
+        _put_sequences_back(run)
+
+
+def _put_sequences_back(run: Run) -> None:
+    if run.facts.sequences is None:
+        return
+    before = sequences_of(run.facts)
+    with closing(run.session("sequences")) as session:
+        moved = sequences.changed(before, sequences.read(session))
+        if not moved:
+            return
+        if not run.offline:
+            run.not_proven(f"Sequences do not roll back; {', '.join(moved[:5])} moved on (others may have moved them).")
+            return
+        changed = sequences.put_back(session, before)
+        run.prove(f"Sequences were set back: {', '.join(changed)}.")
+
+
+def _roll_back(run: Run) -> str | None:
+    """None when Liquibase's rollbacks have led to the state before; else why they have not."""
+    executed, why = _executed(run)
+    if why is not None:
+        return why
+    try:
+        if executed:
+            with liquibase_session.opened(run, mode="stepwise") as liquibase:
+                liquibase.rollback_count(
+                    run.record.changelog, executed, timeout_s=run.environment.limits.migration_timeout_s
+                )
+        with closing(run.session("ledger")) as session:
+            ledger.put_back(session, run.environment.liquibase_schema, state.ledger_rows(run.facts))
+    except MigratorError as error:
+        return f"the rollback failed: {error.message}"
+    _put_sequences_back(run)
+    differences = state.differences(run)
+    if differences:
+        return f"after the rollback {differences[0]}" + (
+            f" (and {len(differences) - 1} more)" if differences[1:] else ""
+        )
+    for changeset in run.record.changesets:
+        if changeset.status in {"executed", "failed"}:
+            changeset.status = "rolled_back"
+    run.prove(f"Liquibase rolled back {executed} changesets; schema and rows are what they were ({state.scope(run)}).")
+    return None
+
+
+def _executed(run: Run) -> tuple[int, str | None]:
+    """How many changesets of this run the ledger holds, and why they cannot be rolled back, if so."""
+    if not run.facts.ledger_read:
+        return 0, "what the ledger held before is not known"
+    with closing(run.session("verify", read_only=True)) as session:
+        rows = ledger.read(session, run.environment.liquibase_schema)
+    done = set(_rows_of_this_run(run, rows))
+    planned = {"::".join(p.key): p for p in run.facts.planned}
+    rerun = [key for key, p in planned.items() if p.rerun]
+    if rerun:
+        return len(done), f"{rerun[0]} ran before and was run again: its rollback would undo more than this run"
+    without = [key for key in done if not planned[key].has_rollback]
+    if without:
+        return len(done), f"{without[0]} has no rollback"
+    return len(done), None
+
+
+def _rows_of_this_run(run: Run, rows: list[ledger.LedgerRow] | None) -> list[str]:
+    """The changesets of this run that the ledger holds now and did not hold before."""
+    before = {row.key for row in state.ledger_rows(run.facts) or []}
+    planned = {p.key for p in run.facts.planned}
+    return ["::".join(row.key) for row in rows or [] if row.key in planned and row.key not in before]
+
+
+def _reached(run: Run, outcome: Outcome) -> Outcome:
+    run.facts.proven_back = outcome.value
+    run.save()
+    return outcome

@@ -1,0 +1,106 @@
+"""A run known from the database alone: the fence says who stands there, the manifest what was there before.
+
+For the day on which the journal is lost, or lies on a machine that is gone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from migrator.backups import manifest as manifests
+from migrator.backups.store.local import LocalStore
+from migrator.config.configuration import Config
+from migrator.config.models import Environment
+from migrator.errors import BackupFailed
+from migrator.postgres import connect, fence
+from migrator.postgres.fence import Fence
+from migrator.runs import opening
+from migrator.runs.facts import Facts, TableState
+from migrator.runs.journal import Journal
+from migrator.runs.record import MaintenanceRecord, RunRecord, StepName, StepRecord, Way
+from migrator.runs.reporter import Reporter
+from migrator.runs.run import Options, Run
+
+MANUAL = "manual"  # the run id of a fence that a person put up by hand
+
+
+def from_fence(
+    config: Config, environment: Environment, options: Options, *, journal: Journal, reporter: Reporter
+) -> Run | None:
+    """The run whose fence stands around the environment's database; None where no run's fence stands.
+
+    Raises: ConnectionFailed, BackupFailed when the backup that the fence names is damaged.
+    """
+    login = opening.login_of(config, environment)
+    with connect.connect(
+        login, role="orchestrator", run_id="recover", database=environment.maintenance_database
+    ) as admin:
+        standing = fence.read(admin, login.database)
+    if standing is None or standing.run_id == MANUAL:
+        return None
+    record = RunRecord(
+        run_id=standing.run_id,
+        environment=environment.name,
+        database=str(login),
+        changelog=standing.facts.get("changelog", "unknown"),
+        started_at=standing.since,
+        way=Way(standing.way) if standing.way is not None else None,
+        maintenance=MaintenanceRecord(mode=standing.mode.value, started_at=standing.since),
+        steps=_steps(standing),
+    )
+    run = Run(
+        config=config,
+        environment=environment,
+        login=login,
+        options=options,
+        record=record,
+        facts=_facts(environment, standing),
+        journal=journal,
+        reporter=reporter,
+        folder=opening.folder_of(config, standing.run_id),
+    )
+    run.warn("The journal does not know this run: it is taken from the fence's own description and the manifest.")
+    return run
+
+
+def _steps(standing: Fence) -> list[StepRecord]:
+    """The steps that must have been begun, by what the fence was told on the way."""
+    begun = [StepName.LOCK, StepName.PREFLIGHT, StepName.MAINTAIN]
+    if "xid" in standing.facts:
+        begun += [StepName.HOLD, StepName.BACK_UP, StepName.APPLY]
+    elif "backup" in standing.facts or standing.phase is not None:
+        begun.append(StepName.BACK_UP)
+    if standing.phase is not None and StepName.APPLY not in begun:
+        begun.append(StepName.APPLY)
+    return [StepRecord(name=name, status="interrupted", started_at=standing.since) for name in begun]
+
+
+def _facts(environment: Environment, standing: Fence) -> Facts:
+    facts = Facts(
+        fence_up=True,
+        xid=standing.facts.get("xid"),
+        verified=standing.phase == "verified",
+        outside={f"{one.type}": {} for one in environment.maintenance.outside},
+    )
+    backup_id = standing.facts.get("backup")
+    if backup_id:
+        try:
+            found = LocalStore(Path(environment.backup.store)).read(backup_id)
+        except BackupFailed as error:
+            if standing.way == Way.ATOMIC.value:
+                return facts  # the transaction's status decides; no backup is needed
+            raise error
+        _add_state(facts, found)
+    return facts
+
+
+def _add_state(facts: Facts, found: manifests.Manifest) -> None:
+    facts.backup_id = found.id
+    facts.schema_before = dict(found.schema_objects)
+    facts.tables_before = {
+        name: TableState(rows=table.rows, digest=table.digest or "", columns=table.columns)
+        for name, table in found.tables.items()
+    }
+    facts.sequences = {name: (state.last_value, state.is_called) for name, state in found.sequences.items()}
+    if found.large_objects is not None:
+        facts.large_objects_before = TableState(rows=found.large_objects.rows, digest=found.large_objects.digest or "")

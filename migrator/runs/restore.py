@@ -1,0 +1,132 @@
+"""The last rung that acts by itself: the backup restored beside the database, compared, and swapped in."""
+
+from __future__ import annotations
+
+from migrator.errors import MigratorError, NotProven, Refused, StepFailed
+from migrator.postgres import databases, properties
+from migrator.runs import state, stores
+from migrator.runs.record import StepName
+from migrator.runs.run import Run
+
+
+def may_restore(run: Run) -> str | None:
+    """None when a restore may be done without asking anybody; else why not."""
+    settings = run.environment
+    if not run.offline:
+        return f"maintenance is {settings.maintenance.database}: others may have written since the backup"
+    if run.watch is not None and run.watch.breaches:
+        return f"the fence was breached: {run.watch.breaches[0]}"
+    if settings.backup.restore == "never":
+        return "backup.restore is never"
+    if run.facts.backup_id is None:
+        return "there is no backup of kind dump"
+    if settings.backup.restore == "ask" and not run.options.confirm(
+        f"Restore backup {run.facts.backup_id} beside {run.database} and swap it in?"
+    ):
+        return "the answer was no"
+    return None
+
+
+def try_schema(run: Run) -> None:
+    """A restore of the schema into an empty database beside works here, as this login. Nothing of it is left.
+
+    Raises: Refused with the first thing that this login may not restore.
+    """
+    admin = run.the_admin()
+    side = databases.name_of(run.id, "side")
+    try:
+        databases.create_empty(admin, side, like=properties.read(admin, run.database))
+        stores.dump(run).restore_schema_only(stores.source(run), side)
+    except StepFailed as error:
+        raise Refused(
+            f"A restore would not work here, and this run may need one: {error.message}", hint=error.hint
+        ) from error
+    finally:
+        databases.drop(admin, side)
+
+
+def is_swapped_in(run: Run) -> bool:
+    """Whether the restored copy bears the database's name already. Recognised by its OID."""
+    side = run.facts.side_oid
+    return side is not None and databases.oid_of(run.the_admin(), run.database) == side
+
+
+def restore_and_swap(run: Run, *, because: str) -> None:
+    """The database of that name is the restored backup, proven equal to the state before; the failed one is kept.
+
+    Raises: NotProven; the original still bears its name then.
+    """
+    refusal = may_restore(run)
+    if refusal is not None:
+        raise NotProven(
+            f"{because}, and the backup is not restored by itself: {refusal}.",
+            hint=_runbook(run),
+        )
+    try:
+        side = _restore_beside(run)
+        differences = state.differences(run, side)
+    except MigratorError as error:
+        _drop_side(run)
+        raise NotProven(
+            f"{because}, and the restore of backup {run.facts.backup_id} failed: {error.message}", hint=_runbook(run)
+        ) from error
+    if differences:
+        raise NotProven(
+            f"{because}, and the restored copy {side} is not what was backed up: {'; '.join(differences[:3])}.",
+            hint=f"Both are kept. Compare {side} with {run.database} before anything else.",
+        )
+    _swap(run, side)
+
+
+def _restore_beside(run: Run) -> str:
+    """A side database holds the backup, which was verified first. A half-made one of an earlier try is dropped."""
+    admin = run.the_admin()
+    backup_id = run.facts.backup_id or ""
+    side = databases.name_of(run.id, "side")
+    _drop_side(run)
+    run.progress(StepName.APPLY, f"restoring {backup_id} into {side}")
+    run.facts.side_name = side
+    run.save()
+    run.facts.side_oid = databases.create_empty(admin, side, like=properties.read(admin, run.database))
+    run.save()
+    for warning in stores.dump(run).restore(stores.source(run), stores.of(run).path(backup_id), side):
+        run.warn(f"pg_restore: {warning}")
+    return side
+
+
+def _swap(run: Run, side: str) -> None:
+    """The names are swapped in one transaction; the fence goes with the name, so it stays up until it is lifted."""
+    admin = run.the_admin()
+    old = databases.name_of(run.id, "old")
+    now = properties.read(admin, run.database)
+    side_oid = run.facts.side_oid or 0
+    databases.swap(admin, current=run.database, incoming=side, old_name=old, properties=now, oids=(now.oid, side_oid))
+    if not is_swapped_in(run):
+        raise NotProven(f"After the swap {run.database} is not the restored copy.", hint=_runbook(run))
+    run.facts.restored = True
+    run.save()
+    run.prove(
+        f"Backup {run.facts.backup_id} was restored beside, found equal to the state before ({state.scope(run)}), "
+        "and swapped in."
+    )
+    run.record.kept.append(f"The failed database is kept as {old}, closed to everybody. {_drop_hint(old)}")
+
+
+def _drop_side(run: Run) -> None:
+    databases.drop(run.the_admin(), databases.name_of(run.id, "side"))
+    run.facts.side_name = run.facts.side_oid = None
+
+
+def _drop_hint(name: str) -> str:
+    return f'When it is not needed any more: DROP DATABASE "{name}";'
+
+
+def _runbook(run: Run) -> str:
+    if run.facts.backup_id is None:
+        return "Maintenance stays on. Restore your own backup, or repair the database by hand, then lift maintenance."
+    place = stores.of(run).path(run.facts.backup_id)
+    return (
+        f"Maintenance stays on. The backup is {place}. Restore it into a new database with "
+        f"pg_restore --exit-on-error -d NEW_DATABASE {place / 'dump'}, compare, and swap the names; "
+        f"then: migrator maintenance off --env {run.record.environment} --force"
+    )

@@ -1,0 +1,110 @@
+"""Ends a run that was left behind: carries on where that is safe, else goes back. From any machine.
+
+What became of the database is asked of the server: the transaction's status, the OIDs, the fence, the ledger. The
+journal says what was begun; where it is missing, the fence's own description and the backup's manifest do.
+"""
+
+from __future__ import annotations
+
+from migrator.errors import Interrupted, MigratorError
+from migrator.postgres import fence
+from migrator.runs import engine, ladder
+from migrator.runs.journal import TakenOver
+from migrator.runs.record import Outcome, StepName, StepRecord, Way
+from migrator.runs.run import Run
+from migrator.runs.signals import signals
+from migrator.runs.steps import lock
+from migrator.runs.watch import LockLost
+
+_BEFORE_ANY_CHANGE = {StepName.LOCK, StepName.PREFLIGHT}
+
+
+def resume(run: Run, *, back: bool, force: bool = False) -> None:
+    """The run has ended, and its outcome is true of the database.
+
+    `back`: never carry on, even where it would be safe. `force`: take the run from a process that may still live.
+    """
+    with signals.installed():
+        try:
+            _take_over(run, force=force)
+            _end_or_carry_on(run, back=back)
+        finally:
+            engine.close(run)
+
+
+def what_it_will_do(run: Run, *, back: bool) -> str:
+    """One sentence, before anything is done."""
+    last = _last_step(run)
+    if last is None or last.name in _BEFORE_ANY_CHANGE:
+        return "nothing was touched; the run is closed"
+    if run.facts.committed or last.name is StepName.LIFT:
+        return "it was migrated and verified; users are let in"
+    if run.record.way is Way.ATOMIC:
+        return (
+            "the server is asked whether its transaction was committed: if so users are let in; if not, nothing of it "
+            f"is left, and the run {'ends there' if back else 'begins again behind its fence'}"
+        )
+    if _is_migrating(run):
+        return "its changes were applied in part: they are taken back, and that is proven"
+    return "nothing was migrated yet; " + ("maintenance is lifted" if back else "the run carries on")
+
+
+def _take_over(run: Run, *, force: bool) -> None:
+    lock.take(run)
+    run.journal.take_over(run.id, lease_s=run.environment.limits.lease_s, force=force)
+    lock.watch(run)
+    for entry in run.record.steps:
+        if entry.status == "running":
+            entry.status = "interrupted"
+    run.record.outcome = run.record.exit_code = run.record.error = run.record.next_command = None
+    run.save()
+    ladder.end_sessions(run)
+    if run.watch is not None and run.facts.fence_up:
+        run.watch.fenced(fence.Mode(run.environment.maintenance.database))
+
+
+def _end_or_carry_on(run: Run, *, back: bool) -> None:
+    try:
+        last = _last_step(run)
+        if last is None or last.name in _BEFORE_ANY_CHANGE:
+            run.record.outcome = Outcome.FAILED_BEFORE
+            return
+        if _is_committed(run) or last.name is StepName.LIFT:
+            run.facts.committed = True
+            engine.finish(run)
+            return
+        if run.facts.proven_back is not None or back or _must_go_back(run):
+            engine.go_back(run, Interrupted(f"The run was left behind in step {last.name.value}."))
+            return
+        engine.carry_on(run)
+    except (LockLost, TakenOver) as error:
+        engine.leave_alone(run, error)
+    except MigratorError as error:
+        engine.halt(run, error)
+
+
+def _is_committed(run: Run) -> bool:
+    """Whether the one transaction was committed, and only after it was verified.
+
+    Raises: NotProven when it was committed unverified; the ladder takes that back.
+    """
+    if run.record.way is not Way.ATOMIC or run.facts.xid is None or run.facts.proven_back is not None:
+        return run.facts.committed
+    return run.facts.verified and ladder.transaction_status(run) == "committed"
+
+
+def _must_go_back(run: Run) -> bool:
+    """A run that commits on its way is never continued in the middle: what is half there is taken back."""
+    if run.record.way is Way.ATOMIC:
+        return ladder.transaction_status(run) == "committed"
+    return _is_migrating(run)
+
+
+def _is_migrating(run: Run) -> bool:
+    return any(
+        entry.name in {StepName.APPLY, StepName.VERIFY} and entry.status != "undone" for entry in run.record.steps
+    )
+
+
+def _last_step(run: Run) -> StepRecord | None:
+    return run.record.steps[-1] if run.record.steps else None

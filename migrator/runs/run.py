@@ -1,0 +1,156 @@
+"""The run in flight: what its steps share. All that must outlive the process is in `record` and `facts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from migrator.config.login import Login
+from migrator.runs.facts import Facts
+from migrator.runs.record import RunRecord, StepName
+
+if TYPE_CHECKING:
+    from migrator.checks.runner import SuiteRunner
+    from migrator.config.configuration import Config
+    from migrator.config.models import Environment
+    from migrator.liquibase.session import Liquibase
+    from migrator.postgres.catalog import Relation
+    from migrator.postgres.client_tools import ClientTools
+    from migrator.postgres.connect import PgSession, ServerInfo
+    from migrator.runs.journal import Journal
+    from migrator.runs.reporter import Reporter
+    from migrator.runs.watch import Watch
+
+
+class Step(Protocol):
+    """A unit of a run, with its way back.
+
+    `run` returns one line for the story, or None. `undo` is idempotent, does not assume that `run` finished, and
+    works in another process than the one that ran the step.
+    """
+
+    name: StepName
+    title: str
+
+    def run(self, run: Run) -> str | None: ...
+
+    def undo(self, run: Run) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the person who starts the run says beside the configuration."""
+
+    changelog: str  # relative to liquibase.root
+    accept_no_way_back: bool = False
+    confirm: Callable[[str], bool] = lambda _question: True  # asked where the environment is protected
+
+
+@dataclass(kw_only=True)
+class Run:
+    config: Config
+    environment: Environment
+    login: Login  # to the target database
+    options: Options
+    record: RunRecord
+    facts: Facts
+    journal: Journal
+    reporter: Reporter
+    folder: Path  # logs and reports of this run
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    write_reports: Callable[[RunRecord], None] = field(default=lambda _record: None)  # may raise StepFailed
+
+    # Live resources: opened by a step, gone with the process.
+    lock: PgSession | None = None
+    admin: PgSession | None = None
+    server: ServerInfo | None = None
+    tools: ClientTools | None = None
+    liquibase: Liquibase | None = None
+    suites: SuiteRunner | None = None
+    watch: Watch | None = None
+    relations: list[Relation] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def database(self) -> str:
+        return self.login.database
+
+    @property
+    def offline(self) -> bool:
+        return self.environment.maintenance.database == "offline"
+
+    @property
+    def target(self) -> str:
+        """The journal's key of the database: the same from every machine."""
+        return f"{self.facts.system_identifier}/{self.database}"
+
+    def the_admin(self) -> PgSession:
+        """The session in the maintenance database, opened anew when it was lost."""
+        from migrator.postgres import connect
+
+        if self.admin is None or self.admin.closed:
+            self.admin = connect.connect(
+                self.login,
+                role="orchestrator",
+                run_id=self.id,
+                database=self.environment.maintenance_database,
+                connect_timeout_s=self.environment.limits.connect_timeout_s,
+            )
+        return self.admin
+
+    def session(self, role: str, *, read_only: bool = False) -> PgSession:
+        """A new session in the target database."""
+        from migrator.postgres import connect
+
+        return connect.connect(
+            self.login,
+            role=role,
+            run_id=self.id,
+            read_only=read_only,
+            connect_timeout_s=self.environment.limits.connect_timeout_s,
+        )
+
+    def save(self) -> None:
+        """Record and facts are in the journal."""
+        self.journal.save(self.record, self.facts.model_dump(mode="json"))
+
+    def progress(self, step: StepName, text: str, done: float | None = None) -> None:
+        self.reporter.step_progress(step, text, done)
+
+    def warn(self, text: str) -> None:
+        if text not in self.record.warnings:
+            self.record.warnings.append(text)
+            self.reporter.warning(text)
+
+    def prove(self, sentence: str) -> None:
+        if sentence not in self.record.proof.proven:
+            self.record.proof.proven.append(sentence)
+
+    def not_proven(self, sentence: str) -> None:
+        if sentence not in self.record.proof.not_proven:
+            self.record.proof.not_proven.append(sentence)
+
+    def end_workers(self) -> None:
+        """The child processes of this run are gone. Safe to repeat."""
+        liquibase, self.liquibase = self.liquibase, None
+        if liquibase is not None:
+            liquibase.kill()
+
+    def close(self) -> None:
+        """Every child and session of this process is gone; nothing of it is undone. Safe to repeat."""
+        if self.watch is not None:
+            self.watch.stop()
+        self.end_workers()
+        suites, self.suites = self.suites, None
+        if suites is not None:
+            suites.kill()
+        for session in (self.admin, self.lock):
+            if session is not None:
+                session.close()
+        self.admin = self.lock = None

@@ -1,0 +1,130 @@
+"""The state before: taken once, from the backup's snapshot, and compared with what is there later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+
+from migrator.errors import StepFailed
+from migrator.liquibase import ledger
+from migrator.postgres import catalog, row_fingerprint, schema_fingerprint, sequences
+from migrator.postgres.catalog import Relation
+from migrator.postgres.connect import PgSession
+from migrator.postgres.row_fingerprint import TableFingerprint
+from migrator.postgres.schema_fingerprint import SchemaFingerprint
+from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
+from migrator.runs.run import Run
+
+LEDGER_TABLES = ("databasechangelog", "databasechangeloglock")
+
+
+def take(run: Run, snapshot: str) -> None:
+    """The facts hold the state before: schema, rows of the tables that the proof asks for, ledger, sequences.
+
+    Runs in `jobs` sessions at the exported snapshot, so that it sees the very moment of the backup.
+    Raises: StepFailed.
+    """
+    facts = run.facts
+    with row_fingerprint.snapshot_sessions(
+        run.login, snapshot=snapshot, jobs=run.environment.backup.jobs, run_id=run.id
+    ) as opened:
+        first = opened[0]
+        facts.schema_before = dict(schema_fingerprint.of_schema(first).objects)
+        rows = ledger.read(first, run.environment.liquibase_schema)
+        facts.ledger_before = None if rows is None else [dict(row.columns) for row in rows]
+        facts.ledger_read = True
+        if facts.sequences is None:
+            facts.sequences = sequence_facts(sequences.read(first))
+        relations = wanted(catalog.tables(first), facts.fingerprinted)
+        hashed = row_fingerprint.of_tables(opened, relations)
+        facts.tables_before = {name: _state(found) for name, found in hashed.items()}
+        if facts.fingerprinted is None:
+            facts.large_objects_before = _state(row_fingerprint.of_large_objects(first))
+
+
+def differences(run: Run, database: str | None = None) -> list[str]:
+    """Where schema, rows, ledger, sequences or large objects differ from the state before; empty when nowhere.
+
+    `database`: another database of the same server, such as a restored copy.
+    Raises: StepFailed when it could not be seen.
+    """
+    facts = run.facts
+    login = run.login if database is None else run.login.to(database)
+    if facts.schema_before is None or facts.tables_before is None:
+        raise StepFailed("There is no record of the state before, so nothing can be compared with it.")
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(closing(_reader(run, login.database))) for _ in range(run.environment.backup.jobs)
+        ]
+        first = opened[0]
+        found: list[str] = []
+        now = schema_fingerprint.of_schema(first)
+        diff = SchemaFingerprint(objects=facts.schema_before).diff(now)
+        found += [f"{identity} is new" for identity in without_ledger_lock(diff.added)]
+        found += [f"{identity} is missing" for identity in diff.removed]
+        found += [f"{identity} differs" for identity in diff.changed]
+        relations = {r.qualified: r for r in catalog.tables(first)}
+        compared = [relations[name] for name in facts.tables_before if name in relations and not _is_ledger_lock(name)]
+        hashed = row_fingerprint.of_tables(opened, compared)
+        for relation in compared:
+            before, after = facts.tables_before[relation.qualified], hashed[relation.qualified]
+            if before.rows != after.rows:
+                found.append(f"{relation.qualified} has {after.rows} rows, had {before.rows}")
+            elif before.digest != after.digest:
+                found.append(f"{relation.qualified} has other values in its {after.rows} rows")
+        objects_before = facts.large_objects_before
+        if objects_before is not None and _state(row_fingerprint.of_large_objects(first)) != objects_before:
+            found.append("the large objects differ")
+        if facts.sequences is not None and run.offline:
+            moved = sequences.changed(sequences_of(facts), sequences.read(first))
+            found += [f"sequence {name} stands elsewhere" for name in moved]
+    return found
+
+
+def written_but_not_compared(run: Run, write_set: Sequence[str]) -> list[str]:
+    """Tables that were written and whose rows before are not known: what the proof cannot speak of."""
+    known = run.facts.tables_before or {}
+    return [name for name in write_set if name not in known]
+
+
+def scope(run: Run) -> str:
+    """What a comparison covers, in words."""
+    if run.facts.fingerprinted is None:
+        return f"schema, {len(run.facts.tables_before or {})} tables, sequences and large objects"
+    return f"schema and {len(run.facts.tables_before or {})} tables"
+
+
+def ledger_rows(facts: Facts) -> list[ledger.LedgerRow] | None:
+    """The ledger before, as rows; None when there was none."""
+    if facts.ledger_before is None:
+        return None
+    return [ledger.LedgerRow(columns=columns) for columns in facts.ledger_before]
+
+
+def wanted(relations: Sequence[Relation], names: Sequence[str] | None) -> list[Relation]:
+    """The relations among `names`; all of them for None."""
+    if names is None:
+        return list(relations)
+    chosen = set(names)
+    return [relation for relation in relations if relation.qualified in chosen]
+
+
+def without_ledger_lock(identities: Iterable[str]) -> list[str]:
+    return [identity for identity in identities if not _is_ledger_lock(identity)]
+
+
+def _is_ledger_lock(name: str) -> bool:
+    # Liquibase writes its lock row in every command; it says nothing of the database's state.
+    return "databasechangeloglock" in name.lower()
+
+
+def _reader(run: Run, database: str) -> PgSession:
+    from migrator.postgres import connect
+
+    session = connect.connect(run.login, role="verify", run_id=run.id, database=database, read_only=True)
+    session.execute("begin isolation level repeatable read read only")
+    return session
+
+
+def _state(found: TableFingerprint) -> TableState:
+    return TableState(rows=found.rows, digest=found.digest, columns=dict(found.columns))

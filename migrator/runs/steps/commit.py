@@ -1,0 +1,41 @@
+"""The verified transaction becomes the database. What became of it is asked of the server, not assumed."""
+
+from __future__ import annotations
+
+from migrator.errors import MigratorError, NotProven
+from migrator.postgres import fence
+from migrator.runs import ladder, liquibase_session
+from migrator.runs.record import StepName
+from migrator.runs.run import Run
+from migrator.runs.signals import signals
+
+
+class CommitStep:
+    name = StepName.COMMIT
+    title = "commit"
+
+    def run(self, run: Run) -> str | None:
+        """pg_xact_status says committed.
+
+        Raises: TransactionLost, NotProven when the server does not say what became of the transaction.
+        """
+        if run.facts.fence_up:
+            fence.note(run.the_admin(), run.database, phase="verified")
+        with signals.shielded():
+            failure: MigratorError | None = None
+            try:
+                liquibase_session.start(run).commit()
+            except MigratorError as error:  # the answer may be lost and the commit not: the server knows
+                failure = error
+                ladder.end_sessions(run)
+            status = ladder.transaction_status(run)
+            if status != "committed":
+                raise failure or NotProven(f"Transaction {run.facts.xid} was not committed: {status}.")
+            run.facts.committed = True
+            run.save()
+        run.prove(f"Transaction {run.facts.xid} was committed after everything in it was verified (pg_xact_status).")
+        return None
+
+    def undo(self, run: Run) -> str | None:
+        """Nothing: whether the transaction was committed is asked by the ladder."""
+        return None

@@ -1,0 +1,44 @@
+"""Users are let in again, only after proof; what was rewritten has fresh statistics first."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from psycopg import sql
+
+from migrator.errors import StepFailed
+from migrator.runs.record import StepName
+from migrator.runs.run import Run
+from migrator.runs.signals import signals
+from migrator.runs.steps.maintain import let_in
+
+
+class LiftStep:
+    name = StepName.LIFT
+    title = "let users in"
+
+    def run(self, run: Run) -> str | None:
+        """The fence is down, the outside providers are off. There is no automatic way back from here.
+
+        Raises: MaintenanceFailed naming what is still on.
+        """
+        run.end_workers()
+        _analyze(run)
+        with signals.shielded():
+            return let_in(run)
+
+    def undo(self, run: Run) -> str | None:
+        """Nothing: users may be writing again."""
+        return None
+
+
+def _analyze(run: Run) -> None:
+    """Statistics of the written tables are fresh; one that cannot be analysed is a warning."""
+    for name in run.record.write_set:
+        if "databasechangelog" in name:
+            continue
+        try:
+            with closing(run.session("analyze")) as session:
+                session.execute(sql.SQL("analyze {}").format(sql.SQL(name)).as_string(session.conn))
+        except StepFailed as error:
+            run.warn(f"ANALYZE {name}: {error.message}")

@@ -1,0 +1,96 @@
+"""The database belongs to this run: an advisory lock in the maintenance database, and a lease in the journal."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from migrator.errors import Locked, Refused, Unfinished
+from migrator.postgres import connect, fence, sessions
+from migrator.runs.record import StepName
+from migrator.runs.run import Run
+from migrator.runs.watch import Watch
+
+
+class LockStep:
+    name = StepName.LOCK
+    title = "lock"
+
+    def run(self, run: Run) -> str | None:
+        """The advisory lock is held, the journal has an open entry for the run, the watch is on.
+
+        Raises: Locked, Unfinished, ConnectionFailed, Refused.
+        """
+        refuse_system_databases(run)
+        take(run)
+        admin = run.the_admin()
+        standing = fence.read(admin, run.database)
+        if standing is not None:
+            raise Unfinished(
+                f"The database {run.database} is fenced by run {standing.run_id} since "
+                f"{standing.since:%Y-%m-%d %H:%M:%S} UTC ({standing.mode.value}), which this journal does not know.",
+                hint=f"End it first: migrator recover --env {run.environment.name}",
+            )
+        run.journal.begin(
+            run.record,
+            target=run.target,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            lease_s=run.environment.limits.lease_s,
+        )
+        run.save()
+        watch(run)
+        return f"{run.database} on {run.login.host}:{run.login.port}, PostgreSQL {run.record.versions['postgresql']}"
+
+    def undo(self, run: Run) -> str | None:
+        """Nothing: the lock ends with its session."""
+        return None
+
+
+def take(run: Run) -> None:
+    """The advisory lock is held by a session of its own, and the server is known.
+
+    Raises: Locked, ConnectionFailed.
+    """
+    admin = run.the_admin()
+    run.server = connect.server_info(admin)
+    run.record.versions["postgresql"] = run.server.version
+    run.facts.system_identifier = run.server.system_identifier
+    run.lock = connect.connect(
+        run.login,
+        role="lock",
+        run_id=run.id,
+        database=run.environment.maintenance_database,
+        connect_timeout_s=run.environment.limits.connect_timeout_s,
+    )
+    if not sessions.lock(run.lock, run.database):
+        holder = sessions.holder(admin, run.database) or "a session that cannot be seen"
+        raise Locked(
+            f"Another run holds the database {run.database}: {holder}.",
+            hint=f"See what it does with: migrator status --env {run.environment.name}",
+        )
+
+
+def watch(run: Run) -> None:
+    """The watch is on, in a session of its own."""
+    run.watch = Watch(
+        run,
+        connect.connect(
+            run.login,
+            role="watch",
+            run_id=run.id,
+            database=run.environment.maintenance_database,
+            connect_timeout_s=run.environment.limits.connect_timeout_s,
+        ),
+    )
+    run.watch.start()
+
+
+def refuse_system_databases(run: Run) -> None:
+    """Raises: Refused for a target that must not be fenced or renamed."""
+    name = run.database
+    if name in {"postgres", "template0", "template1"} or name == run.environment.maintenance_database:
+        raise Refused(
+            f"{name} cannot be the target: it is a system database, or the maintenance database of this environment.",
+            hint="Name the application's database in the url, and keep maintenance_database another one.",
+        )

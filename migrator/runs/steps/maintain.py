@@ -1,0 +1,110 @@
+"""Users are held off: outside first (load balancer, flag, own commands), then by the database itself."""
+
+from __future__ import annotations
+
+from migrator import maintenance
+from migrator.errors import MaintenanceFailed, StepFailed
+from migrator.maintenance import Provider
+from migrator.postgres import fence
+from migrator.postgres.fence import Mode
+from migrator.runs.record import StepName
+from migrator.runs.run import Run
+
+
+class MaintainStep:
+    name = StepName.MAINTAIN
+    title = "hold users off"
+
+    def run(self, run: Run) -> str | None:
+        """What stood before is in the journal, the outside providers are on, the fence is up and drained."""
+        settings = run.environment.maintenance
+        mode = Mode(settings.database)
+        run.record.maintenance.mode = mode.value
+        if not settings.outside and mode is Mode.NONE:
+            run.not_proven("Nobody was held off: others may have read and written while the migration ran.")
+            return "none: others go on working"
+        if run.record.maintenance.started_at is None:
+            run.record.maintenance.started_at = run.now()
+        for provider in providers(run):
+            run.progress(self.name, f"{provider.name} on")
+            # In the journal before the effect, so that a crash between the two is undone all the same.
+            run.facts.outside.setdefault(provider.name, provider.standing(run.id))
+            run.save()
+            provider.on(run.id)
+        if mode is Mode.NONE:
+            return f"{len(settings.outside)} outside"
+        return self._fence(run, mode)
+
+    def _fence(self, run: Run, mode: Mode) -> str:
+        admin = run.the_admin()
+        run.facts.fence_up = True
+        run.save()
+        fence.put_up(
+            admin,
+            run.database,
+            run_id=run.id,
+            mode=mode,
+            keep_user=run.login.user,
+            environment=run.environment.name,
+            way=run.record.way.value if run.record.way is not None else None,
+            reason=f"migration {run.record.changelog}",
+        )
+        fence.note(admin, run.database, changelog=run.record.changelog)
+        run.progress(self.name, "draining sessions")
+        drained = fence.drain(admin, run.database, run_id=run.id, timeout_s=run.environment.limits.drain_s)
+        if run.watch is not None:
+            run.watch.fenced(mode)
+        return f"{mode.value}; {drained.terminated} sessions ended"
+
+    def undo(self, run: Run) -> str | None:
+        """Users are let in again, in reverse order. Only called when the database is proven to be what it was."""
+        return let_in(run)
+
+
+def providers(run: Run) -> list[Provider]:
+    """The environment's outside providers, in the order in which they are turned on."""
+    return [
+        maintenance.of(
+            settings, environment=run.environment.name, folder=run.config.base, log=run.folder / "maintenance.log"
+        )
+        for settings in run.environment.maintenance.outside
+    ]
+
+
+def let_in(run: Run) -> str | None:
+    """The fence is down and every outside provider is off. Safe to repeat.
+
+    Raises: MaintenanceFailed naming everything that is still on.
+    """
+    if run.watch is not None:
+        run.watch.fenced(None)
+    problems: list[str] = []
+    if run.facts.fence_up:
+        fence.take_down(run.the_admin(), run.database, run_id=run.id)
+        run.facts.fence_up = False
+        run.save()
+    for provider in reversed(providers(run)):
+        if provider.name not in run.facts.outside:
+            continue
+        try:
+            provider.off(run.id, run.facts.outside[provider.name])
+        except StepFailed as error:
+            problems.append(f"{provider.name}: {error.message}")
+            continue
+        del run.facts.outside[provider.name]
+        run.save()
+    if problems:
+        raise MaintenanceFailed(
+            f"Maintenance is still on: {'; '.join(problems)}",
+            hint=f"Finish it with: migrator maintenance off --env {run.environment.name}",
+        )
+    _note_end(run)
+    downtime_s = run.record.maintenance.downtime_s
+    return f"users were held off for {downtime_s:.1f} s" if downtime_s is not None else None
+
+
+def _note_end(run: Run) -> None:
+    record = run.record.maintenance
+    if record.started_at is not None and record.ended_at is None:
+        record.ended_at = run.now()
+        record.downtime_s = round((record.ended_at - record.started_at).total_seconds(), 3)

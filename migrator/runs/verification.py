@@ -1,0 +1,218 @@
+"""What must hold of the migrated database. Runs on any session: in atomic mode on the uncommitted data itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from fnmatch import fnmatchcase
+
+from migrator.errors import VerificationFailed
+from migrator.liquibase import ledger
+from migrator.postgres import catalog, relation_state, row_fingerprint, schema_fingerprint, soundness
+from migrator.postgres.catalog import Relation
+from migrator.postgres.schema_fingerprint import SchemaFingerprint
+from migrator.postgres.session import Session
+from migrator.runs import inspection, state
+from migrator.runs.facts import TableState
+from migrator.runs.record import StepName, TableRecord, Way
+from migrator.runs.run import Run
+
+
+def verify(run: Run, session: Session) -> str:
+    """Everything holds, and the record says what was proven and what was not.
+
+    Raises: VerificationFailed with the first problem and the number of the others.
+    """
+    problems: list[str] = []
+    problems += _hidden_errors(run)
+    problems += _ledger(run, session)
+    problems += _soundness(run, session)
+    relations = catalog.tables(session)
+    _schema(run, session)
+    problems += _surprises(run)
+    run.progress(StepName.VERIFY, "fingerprints")
+    problems += _rows(run, session, relations)
+    run.progress(StepName.VERIFY, "checks")
+    problems += inspection.after(run, session)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+        raise VerificationFailed(
+            f"{problems[0]}{more}",
+            hint="The report lists every check; correct the changelog or the data and run again.",
+        )
+    checks = [check for check in run.record.checks if check.phase == "after"]
+    return f"{len(checks)} checks, {len(run.record.write_set)} written tables, no surprise"
+
+
+def _hidden_errors(run: Run) -> list[str]:
+    return [
+        f"changeset {c.path}::{c.id}::{c.author} failed, and failOnError=false hid it"
+        for c in run.record.changesets
+        if c.status == "failed_ignored"
+    ]
+
+
+def _ledger(run: Run, session: Session) -> list[str]:
+    """The ledger holds the planned changesets, and besides them exactly what it held."""
+    rows = ledger.read(session, run.environment.liquibase_schema) or []
+    after = {row.key: row for row in rows}
+    before = {row.key: row for row in state.ledger_rows(run.facts) or []}
+    planned = {p.key: p for p in run.facts.planned}
+    skipped = {(c.path, c.id, c.author) for c in run.record.changesets if c.status == "skipped"}
+    problems = [
+        f"the ledger has no row for {'::'.join(key)}" for key in planned if key not in after and key not in skipped
+    ]
+    problems += [
+        f"the ledger has a row that was not planned: {'::'.join(key)}"
+        for key in after
+        if key not in before and key not in planned
+    ]
+    problems += [
+        f"the ledger's row of {'::'.join(key)} {'was changed' if key in after else 'is gone'}"
+        for key, row in before.items()
+        if key not in planned and (key not in after or after[key].columns != row.columns)
+    ]
+    if not problems:
+        run.prove(f"The ledger holds the {len(planned)} planned changesets, and nothing else of it changed.")
+    return problems
+
+
+def _soundness(run: Run, session: Session) -> list[str]:
+    problems = sorted(soundness.unsound(session) - set(run.facts.unsound_before))
+    if not problems:
+        run.prove("No index is invalid and no constraint unvalidated that was not so before.")
+    return problems
+
+
+def _schema(run: Run, session: Session) -> None:
+    """What changed in the schema is in the report; an object that no changeset names is a warning."""
+    if run.facts.schema_before is None:
+        return
+    diff = SchemaFingerprint(objects=run.facts.schema_before).diff(schema_fingerprint.of_schema(session))
+    words = set(run.facts.words) | set(state.LEDGER_TABLES)
+    for kind, identities in (("appeared", diff.added), ("is gone", diff.removed), ("changed", diff.changed)):
+        for identity in identities:
+            if not inspection.is_named(identity, words):
+                run.warn(f"Schema: {identity} {kind}, though no changeset names it.")
+    run.prove(
+        f"The schema changed in {len(diff.added)} new, {len(diff.removed)} removed and {len(diff.changed)} "
+        "altered objects; the report's warnings name those that no changeset names."
+    )
+
+
+def _surprises(run: Run) -> list[str]:
+    """Tables that were there before, that this run wrote, and that no changeset names or the checks expect."""
+    existed = {relation.qualified for relation in run.relations}
+    expected = run.environment.checks.expected_writes
+    run.record.surprises = sorted(
+        name
+        for name in run.record.write_set
+        if name in existed
+        and name not in set(run.facts.named)
+        and not inspection.is_ledger(name)
+        and not any(fnmatchcase(name, pattern) for pattern in expected)
+    )
+    if not run.record.surprises:
+        run.prove(
+            f"Write set: {len(run.record.write_set)} tables were locked for writing, each of them named by a changeset"
+            f"{' or expected' if expected else ''}; every other table is unwritten (relation locks)."
+        )
+        run.not_proven(
+            "The write set cannot see dblink and foreign tables, direct writes to catalogues, or extensions in C."
+        )
+    return [
+        f"{name} was written, though no changeset names it (a cascade, a trigger or a function)"
+        for name in run.record.surprises
+    ]
+
+
+def _rows(run: Run, session: Session, relations: Sequence[Relation]) -> list[str]:
+    """Unwritten tables are equal; tables with DDL alone kept their rows and surviving columns; others are counted."""
+    before = run.facts.tables_before or {}
+    written = set(run.record.write_set)
+    with_dml = set(run.facts.written)
+    now = {relation.qualified: relation for relation in relations}
+    altered = [n for n in before if n in now and n in written and n not in with_dml and not inspection.is_ledger(n)]
+    untouched = [n for n in before if n in now and n not in written and not inspection.is_ledger(n)]
+    problems = _altered_tables(run, session, [now[n] for n in altered], before)
+    if run.record.proof.level == "full" or run.record.way is Way.STEPWISE:
+        problems += _untouched_tables(run, session, [now[n] for n in untouched], before)
+    _count(run, session, [now[n] for n in before if n in now and n in with_dml & written], before)
+    changed = [n for n in before if n in written and n in with_dml]
+    if changed:
+        run.not_proven(
+            f"Rows of {', '.join(changed[:5])}{' ...' if changed[5:] else ''} were changed by the changelog itself: "
+            "their counts are reported, and the checks decide."
+        )
+    if run.facts.fingerprinted is not None:
+        run.not_proven(f"Only {len(before)} tables were hashed (proof {run.record.proof.level}).")
+    return problems
+
+
+def _altered_tables(
+    run: Run, session: Session, relations: Sequence[Relation], before: dict[str, TableState]
+) -> list[str]:
+    problems = []
+    for relation in relations:
+        was = before[relation.qualified]
+        types = relation_state.columns(session, relation)
+        surviving = [name for name, kind in was.columns.items() if types.get(name) == kind]
+        whole = len(surviving) == len(was.columns)
+        digest = was.digest if whole else was.digest_of(surviving)
+        found = row_fingerprint.of_table(session, relation, columns=surviving if whole else was.kept_columns)
+        _set_rows(run, relation.qualified, was.rows, found.rows)
+        if found.rows != was.rows:
+            problems.append(
+                f"{relation.qualified} had {was.rows} rows and has {found.rows}, though it was only altered"
+            )
+        elif digest is None:
+            run.not_proven(f"The values of {relation.qualified}: columns that no changeset names changed their type.")
+        elif found.digest != digest:
+            problems.append(f"{relation.qualified} has other values in columns that were not to change")
+    if relations and not problems:
+        names = ", ".join(r.qualified for r in relations[:5])
+        run.prove(f"Altered tables kept their rows and the values of their surviving columns: {names}.")
+    return problems
+
+
+def _untouched_tables(
+    run: Run, session: Session, relations: Sequence[Relation], before: dict[str, TableState]
+) -> list[str]:
+    """Hashed anew beside the transaction, in sessions of their own; what it keeps locked is hashed within it."""
+    jobs = run.environment.backup.jobs
+    if run.record.way is Way.ATOMIC:
+        locked = relation_state.locked_exclusively(session)
+        outside = [r for r in relations if r.qualified not in locked]
+        inside = [r for r in relations if r.qualified in locked]
+    else:
+        outside, inside = list(relations), []
+    with ExitStack() as stack:
+        opened = [stack.enter_context(closing(run.session("verify", read_only=True))) for _ in range(jobs)]
+        for one in opened:
+            one.execute("begin isolation level repeatable read read only")
+        found = row_fingerprint.of_tables(opened, outside)
+    found |= {relation.qualified: row_fingerprint.of_table(session, relation) for relation in inside}
+    problems = []
+    for name, state_now in found.items():
+        was = before[name]
+        _set_rows(run, name, was.rows, state_now.rows)
+        if (state_now.rows, state_now.digest) != (was.rows, was.digest):
+            problems.append(f"{name} changed ({was.rows} rows before, {state_now.rows} now), though nothing names it")
+    if not problems:
+        run.prove(f"{len(found)} tables that were not written have equal fingerprints before and after.")
+    return problems
+
+
+def _count(run: Run, session: Session, relations: Sequence[Relation], before: dict[str, TableState]) -> None:
+    for relation in relations:
+        _set_rows(run, relation.qualified, before[relation.qualified].rows, relation_state.count(session, relation))
+
+
+def _set_rows(run: Run, name: str, before: int, after: int) -> None:
+    for table in run.record.tables:
+        if table.name == name:
+            table.rows_before, table.rows_after = before, after
+            return
+    run.record.tables.append(
+        TableRecord(name=name, rows_before=before, rows_after=after, inserted=0, updated=0, deleted=0)
+    )

@@ -1,0 +1,29 @@
+"""A way is a list of steps; lock and preflight come before, the report after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from migrator.runs.record import Way
+from migrator.runs.run import Run, Step
+from migrator.runs.steps.apply import ApplyStep
+from migrator.runs.steps.back_up import BackUpStep
+from migrator.runs.steps.clone import CloneStep
+from migrator.runs.steps.commit import CommitStep
+from migrator.runs.steps.hold import HoldStep
+from migrator.runs.steps.lift import LiftStep
+from migrator.runs.steps.maintain import MaintainStep
+from migrator.runs.steps.verify import VerifyStep
+
+_WAYS: Mapping[Way, Sequence[Callable[[], Step]]] = {
+    Way.ATOMIC: (MaintainStep, CloneStep, HoldStep, BackUpStep, ApplyStep, VerifyStep, CommitStep, LiftStep),
+    Way.STEPWISE: (MaintainStep, CloneStep, BackUpStep, ApplyStep, VerifyStep, LiftStep),
+}
+
+
+def steps_of(run: Run) -> list[Step]:
+    """The steps after preflight, in order; a clone is a step only where the environment asks for one."""
+    if run.record.way is None:
+        return []
+    without = set() if "clone" in run.environment.backup.kinds else {CloneStep}
+    return [make() for make in _WAYS[run.record.way] if make not in without]
