@@ -243,6 +243,17 @@ class JournalHarness:
         journal.close_run("run-1", a_record("run-1"))
         assert not journal.renew("run-1", 600)
 
+    def test_a_lease_given_before_the_clock_was_set_back_counts_as_ended(
+        self, journal: Journal, elsewhere: Journal, url: str, tmp_path: Path
+    ) -> None:
+        begin(journal, "run-1", lease_s=60)
+        self.tamper(url, tmp_path, "UPDATE migrator_run SET lease_until = lease_until + 3600")
+        with pytest.raises(Unfinished):
+            begin(elsewhere, "run-2")
+        assert journal.renew("run-1", 60)
+        with pytest.raises(Locked):
+            begin(elsewhere, "run-2")
+
     def test_heartbeats_from_another_thread_do_not_disturb_the_run(self, journal: Journal) -> None:
         begin(journal, "run-1")
         renewed: list[bool] = []
