@@ -20,13 +20,12 @@ NOT_IN_ONE_TRANSACTION = {
 }
 _IN_FAILED_TRANSACTION = "25P02"
 
-# Deferring by name fails where a namesake in the same schema is not deferrable: those stay immediate (stricter).
-_DEFERRED = """
+# After ALL DEFERRED these must be set back. The other way round (ALL IMMEDIATE, then the initially deferred by name)
+# would take every constraint that a later changeset creates for an immediate one.
+_INITIALLY_IMMEDIATE = """
 SELECT string_agg(DISTINCT quote_ident(n.nspname) || '.' || quote_ident(c.conname), ', ')
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
-WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-  AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint twin
-                  WHERE twin.connamespace = c.connamespace AND twin.conname = c.conname AND NOT twin.condeferrable)
+WHERE c.condeferrable AND NOT c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 """
 
 
@@ -274,10 +273,12 @@ class HeldConnection(_PassedOn):
 
     def _check_constraints(self) -> None:
         # A real commit would check the deferred ones here, and DDL on their tables would be possible afterwards.
-        self._passing_java(lambda: connection.execute(self._real, "SET CONSTRAINTS ALL IMMEDIATE"))
-        names = connection.one(self._real, _DEFERRED)
+        self._passing_java(
+            lambda: connection.execute(self._real, "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+        )
+        names = connection.one(self._real, _INITIALLY_IMMEDIATE)
         if names:
-            connection.execute(self._real, f"SET CONSTRAINTS {names} DEFERRED")
+            connection.execute(self._real, f"SET CONSTRAINTS {names} IMMEDIATE")
 
     def _look(self) -> None:
         self._look_for_change()
