@@ -138,8 +138,6 @@ class ChecksSettings(Settings):
     invariants: tuple[FilePath, ...] = ()
     """SQL invariants: files or patterns, relative to migrator.toml's folder."""
     expected_writes: tuple[Text, ...] = ()
-    """Tables, as schema.table or a pattern, that a changelog may write without naming them: an audit trail."""
-    expected_writes: tuple[Text, ...] = ()
     """Tables that triggers or cascades may write though no changeset names them: schema.table, with * and ?."""
     inside: Literal["all", "marked"] = "all"
     """Which checks run inside the transaction of the atomic way: all, or those marked `inside`."""
