@@ -22,8 +22,8 @@ SELECT CASE c.relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' W
       WHERE t.oid = c.reltoastrelid
     ) || ')',
     'TABLESPACE ' || (SELECT quote_ident(s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace),
-    CASE c.relreplident WHEN 'n' THEN 'REPLICA IDENTITY NOTHING' WHEN 'f' THEN 'REPLICA IDENTITY FULL'
-      WHEN 'i' THEN 'REPLICA IDENTITY INDEX' END,
+    CASE WHEN c.relkind IN ('r', 'p', 'm') THEN CASE c.relreplident WHEN 'n' THEN 'REPLICA IDENTITY NOTHING'
+      WHEN 'f' THEN 'REPLICA IDENTITY FULL' WHEN 'i' THEN 'REPLICA IDENTITY INDEX' END END,
     CASE WHEN c.relrowsecurity THEN 'ROW SECURITY' END,
     CASE WHEN c.relforcerowsecurity THEN 'FORCE ROW SECURITY' END,
     (SELECT 'SERVER ' || quote_ident(s.srvname) || ' OPTIONS (' || coalesce((
