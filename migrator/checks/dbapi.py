@@ -15,6 +15,7 @@ from psycopg import sql
 
 _PLACEHOLDER = re.compile(r"%(?:\((?P<name>[^)]*)\))?(?P<kind>[sbt%])")
 _REMEMBERED_ROWS = 1000  # a longer result is not remembered
+_MOST_CANCELED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,14 @@ class Memory:
     """A transport that asks the same question once.
 
     All questions see one snapshot, so the answer would be the same, and so would the error. Great Expectations tries
-    a failing metric three times: without this a statement that runs into its time limit costs it three times.
+    a failing metric three times: without this a statement that runs into its time limit costs it three times. Nor are
+    more asked once three have run into it: what a slow statement computed together is then asked for one by one.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._answers: dict[str, ResultSet | psycopg.Error] = {}
+        self._canceled = 0
 
     def query(self, sql: str) -> ResultSet:
         known = self._answers.get(sql)
@@ -48,10 +51,13 @@ class Memory:
             raise known
         if known is not None:
             return known
+        if self._canceled >= _MOST_CANCELED:
+            raise psycopg.errors.QueryCanceled(f"not asked: {self._canceled} others ran into the statement timeout")
         try:
             answer = self._transport.query(sql)
         except psycopg.Error as error:
             self._answers[sql] = error
+            self._canceled += isinstance(error, psycopg.errors.QueryCanceled)
             raise
         if len(answer.rows) <= _REMEMBERED_ROWS:
             self._answers[sql] = answer

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import great_expectations as gx
+import numpy as np
 import psycopg
 from great_expectations.data_context.types.base import (
     DataContextConfig,
@@ -31,7 +32,8 @@ _SHOWN_VALUES = 5
 _SHOWN_CHARACTERS = 80
 _CANCELED = "(psycopg.errors.QueryCanceled)"
 _CLASS = re.compile(r"^\((?:psycopg|sqlalchemy)[\w.]*\)\s*")
-_COLON = "\ue03a"  # of the private use area
+# What SQLAlchemy takes for a parameter or doubles, and what stands for it meanwhile, of the private use area.
+_STAND_INS = {":": "\ue03a", "%": "\ue025"}
 _BRIEF = {"result_format": "BOOLEAN_ONLY"}
 _DETAILED = {"result_format": "BASIC", "partial_unexpected_count": _SHOWN_VALUES}
 _RELATION = """
@@ -138,7 +140,7 @@ def _configuration() -> DataContextConfig:
 class _Query:
     """A suite's query, in a spelling that gets through Great Expectations unharmed, and the transport that undoes it.
 
-    SQLAlchemy takes `:word` in it for a parameter, and Great Expectations reads it whole to learn its columns.
+    Great Expectations would read it whole to learn its columns' names; it is answered without rows.
     """
 
     def __init__(self, query: str, transport: Transport) -> None:
@@ -148,10 +150,14 @@ class _Query:
 
     @property
     def spelled(self) -> str:
-        return self.text.replace(":", _COLON)
+        text = self.text
+        for character, stand_in in _STAND_INS.items():
+            text = text.replace(character, stand_in)
+        return text
 
     def query(self, sql: str) -> ResultSet:
-        sql = sql.replace(_COLON, ":")
+        for character, stand_in in _STAND_INS.items():
+            sql = sql.replace(stand_in, character)
         return self._transport.query(f"{sql} LIMIT 0" if sql.strip() == self.text else sql)
 
 
@@ -222,7 +228,7 @@ def _verdict(index: int, result: Any) -> Verdict:
     errors = list(_exceptions(result.exception_info))
     if errors:
         return _raised(index, *errors)
-    if result.success is not True and result.success is not False:
+    if not isinstance(result.success, bool | np.bool_):
         return _raised(index, "Great Expectations gave neither a success nor a failure")
     detail = None if result.success else _detail(dict(result.result or {}))
     return Verdict(index=index, success=bool(result.success), detail=detail)
@@ -273,7 +279,7 @@ def _detail(result: Mapping[str, Any]) -> str | None:
     elif result.get("observed_value") is not None:
         parts.append(f"observed {_short(result['observed_value'])}")
     elif "observed_value" in result:
-        parts.append("observed nothing (NULL)")
+        parts.append("observed no value (NULL, or not a number)")
     return ", ".join(parts) or None
 
 
