@@ -12,10 +12,12 @@ from migrator import __version__
 from migrator.cli import (
     boundary,
     config_commands,
+    demo,
     doctor,
     history,
     init,
     liquibase_commands,
+    maintenance,
     recovery,
     run,
     status,
@@ -47,9 +49,11 @@ def migrator(
     """Takes a PostgreSQL database safely through a Liquibase changelog, or brings it back.
 
     \b
+    migrator demo                                  see it work, on a sample database
     migrator init                                  write a migrator.toml to start from
     migrator doctor --env staging                  is everything there that a run needs?
-    migrator config show --env staging             what is in effect, and why
+    migrator run changelogs/release.xml -e staging the main job
+    migrator status --env staging                  what is under way, and what to type next
     """
 
 
@@ -61,6 +65,8 @@ app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(history.history)
 app.command()(history.show)
+app.command()(demo.demo)
+app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config_commands.app, name="config")
 app.add_typer(liquibase_commands.app, name="liquibase")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from migrator.cli import output
-from migrator.errors import Refused, StepFailed
+from migrator.errors import Refused
 
 if TYPE_CHECKING:
     from migrator.runs.record import RunRecord
@@ -30,20 +30,30 @@ def reporter(*, silent: bool) -> Reporter:
     return Console(environ=os.environ)
 
 
-def conduct(run: Run, action: Callable[[Run], None], *, as_json: bool) -> None:
+def conduct(run: Run, action: Callable[[Run], None], *, as_json: bool) -> NoReturn:
     """The action was carried out, its reports are written and told. Raises: typer.Exit with the run's exit code."""
-    files: list[Path] = []
-
-    def write(record: RunRecord) -> None:
-        files.extend(_write_reports(run, record))
-
-    run.write_reports = write
-    run.reporter.started(run.record)
-    action(run)
-    run.reporter.finished(run.record, files)
+    story(run, action)
     if as_json:
         output.result(run.record.model_dump_json(indent=2))
     raise typer.Exit(run.record.exit_code or 0)
+
+
+def story(run: Run, action: Callable[[Run], None]) -> RunRecord:
+    """The action was carried out; its reports are written and the reporter told everything. Its record is returned."""
+    files: list[Path] = []
+
+    def write(record: RunRecord) -> None:
+        from migrator import reports
+
+        files.extend(reports.write(record, run.folder))
+
+    run.write_reports = write
+    run.reporter.started(run.record)
+    try:
+        action(run)
+    finally:
+        run.reporter.finished(run.record, files)
+    return run.record
 
 
 def confirmer(*, assume_yes: bool) -> Callable[[str], bool]:
@@ -72,16 +82,3 @@ def parameters(given: Sequence[str] | None) -> dict[str, str]:
             raise UsageError(f"--param {text!r} is not KEY=VALUE", hint="write --param region=eu")
         found[key.strip()] = value
     return found
-
-
-def _write_reports(run: Run, record: RunRecord) -> list[Path]:
-    from migrator.reports import json_report, markdown
-
-    written = []
-    for name, write in (("report.json", json_report.write), ("report.md", markdown.write)):
-        try:
-            written.append(write(record, run.folder / name))
-        except StepFailed as error:
-            run.warn(f"{name} was not written: {error.message}")
-            raise
-    return written

@@ -122,7 +122,11 @@ def of_reading(target: Session, relations: Sequence[Relation]) -> list[Obstacle]
     ]
 
 
-def passes_the_fence(admin: Session, *, mode: str, user: str) -> list[str]:
-    """Login roles that a fence does not hold; sentences for a warning."""
-    admitted = fence.admitted(admin, "", mode=fence.Mode(mode), keep_user=user) if mode == "offline" else []
-    return [f"{one.role} would pass the fence: {one.why}" for one in admitted]
+def passes_the_fence(admin: Session, database: str, *, mode: str, user: str) -> str | None:
+    """The login roles that the fence does not hold, in one sentence; None when there is none."""
+    if mode != "offline":
+        return None
+    admitted = fence.admitted(admin, database, mode=fence.Mode(mode), keep_user=user)
+    if not admitted:
+        return None
+    return "Login roles that the fence does not hold: " + ", ".join(f"{one.role} ({one.why})" for one in admitted) + "."

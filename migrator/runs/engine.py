@@ -58,6 +58,7 @@ def go_back(run: Run, error: MigratorError) -> None:
     """Undoes every step that was started, newest first, and names the outcome that was proven."""
     signals.going_back = True
     _remember(run, error)
+    run.forget_proofs()
     try:
         for step in reversed(ways.steps_of(run)):
             if _was_started(run, step):
@@ -136,14 +137,16 @@ def _end_step(run: Run, entry: StepRecord, status: str) -> None:
 
 
 def _undo(run: Run, step: Step) -> None:
-    run.reporter.step_started(step.name, f"undo: {step.title}")
+    if step.undo_title is not None:
+        run.reporter.step_started(step.name, step.undo_title)
     started = run.now()
     note = step.undo(run)
     for entry in run.record.steps:
         if entry.name is step.name and entry.status in {"done", "failed", "interrupted", "running"}:
             entry.status = "undone"
     duration_s = round((run.now() - started).total_seconds(), 3)
-    run.reporter.step_ended(step.name, "undone", duration_s, note)
+    if step.undo_title is not None:
+        run.reporter.step_ended(step.name, "undone", duration_s, note)
     run.save()
 
 
@@ -235,6 +238,8 @@ def close(run: Run) -> None:
     record.outcome = outcome
     record.exit_code = outcome.exit_code
     record.ended_at = run.now()
+    if run.watch is not None:
+        run.watch.stop()  # a heartbeat after the run is closed would take its end for a take-over
     try:
         _report(run)
         if run.journal.knows(run.id):

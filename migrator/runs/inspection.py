@@ -103,9 +103,15 @@ def is_ledger(name: str) -> bool:
 
 
 def is_named(identity: str, words: Iterable[str]) -> bool:
-    """Whether one of the identifiers in a schema object's identity stands in the changelog."""
+    """Whether one of the identifiers in a schema object's identity stands in the changelog, or is made from one.
+
+    PostgreSQL makes names of its own (`customer_id_seq`, `customer_pkey`) from those that the changelog gives.
+    """
     known = set(words)
-    return any(word in known for word in impact.identifiers(identity) - {"public"})
+    if identity.startswith("large object"):
+        return any(word.startswith("lo_") for word in known)
+    found = impact.identifiers(identity) - {"public"}
+    return bool(found & known) or any(word.startswith(f"{one}_") for word in found for one in known)
 
 
 def _suites(run: Run, phase: Phase, held: TypedSession | None) -> list[CheckResult]:

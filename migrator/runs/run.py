@@ -34,6 +34,7 @@ class Step(Protocol):
 
     name: StepName
     title: str
+    undo_title: str | None  # None: there is never anything to undo
 
     def run(self, run: Run) -> str | None: ...
 
@@ -135,6 +136,11 @@ class Run:
     def not_proven(self, sentence: str) -> None:
         if sentence not in self.record.proof.not_proven:
             self.record.proof.not_proven.append(sentence)
+
+    def forget_proofs(self) -> None:
+        """What was proven of the migrated database no longer counts; a backup stays one."""
+        self.record.proof.proven = [one for one in self.record.proof.proven if one.startswith("Backup ")]
+        self.record.proof.not_proven = []
 
     def end_workers(self) -> None:
         """The child processes of this run are gone. Safe to repeat."""

@@ -12,6 +12,7 @@ from migrator.runs.run import Run
 class ApplyStep:
     name = StepName.APPLY
     title = "apply"
+    undo_title: str | None = "take the changes back"
 
     def run(self, run: Run) -> str | None:
         """Every planned changeset was executed (or skipped by its precondition); the write set is recorded.

@@ -25,6 +25,7 @@ from migrator.runs.run import Run
 class BackUpStep:
     name = StepName.BACK_UP
     title = "back up"
+    undo_title: str | None = "keep the backup"
 
     def run(self, run: Run) -> str | None:
         """The state before is known, and the dump with its manifest lies in the store."""

@@ -13,6 +13,7 @@ from migrator.runs.run import Run
 class CloneStep:
     name = StepName.CLONE
     title = "clone"
+    undo_title: str | None = "drop a half-made clone"
 
     def run(self, run: Run) -> str | None:
         """A closed copy of the database stands beside it, under a name that tells the run."""

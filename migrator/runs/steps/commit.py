@@ -13,6 +13,7 @@ from migrator.runs.signals import signals
 class CommitStep:
     name = StepName.COMMIT
     title = "commit"
+    undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
         """pg_xact_status says committed.

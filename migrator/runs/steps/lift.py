@@ -16,6 +16,7 @@ from migrator.runs.steps.maintain import let_in
 class LiftStep:
     name = StepName.LIFT
     title = "let users in"
+    undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
         """The fence is down, the outside providers are off. There is no automatic way back from here.

@@ -15,6 +15,7 @@ from migrator.runs.watch import Watch
 class LockStep:
     name = StepName.LOCK
     title = "lock"
+    undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
         """The advisory lock is held, the journal has an open entry for the run, the watch is on.

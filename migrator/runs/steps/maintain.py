@@ -14,6 +14,7 @@ from migrator.runs.run import Run
 class MaintainStep:
     name = StepName.MAINTAIN
     title = "hold users off"
+    undo_title: str | None = "let users in again"
 
     def run(self, run: Run) -> str | None:
         """What stood before is in the journal, the outside providers are on, the fence is up and drained."""

@@ -12,6 +12,7 @@ from migrator.runs.run import Run
 class VerifyStep:
     name = StepName.VERIFY
     title = "verify"
+    undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
         """Ledger, schema, write set, fingerprints, checks and invariants are as they should be.

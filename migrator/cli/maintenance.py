@@ -1,0 +1,154 @@
+"""`migrator maintenance`: users are held off, or let in again, by hand."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from migrator.cli import opening, output
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName
+from migrator.errors import MaintenanceFailed, Refused
+
+if TYPE_CHECKING:
+    from migrator.config.configuration import Config
+    from migrator.config.models import Environment
+    from migrator.maintenance import Provider
+    from migrator.postgres.connect import PgSession
+
+app = typer.Typer(help="Hold users off by hand, or let them in again.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: AsJson = False) -> None:
+    """Say what holds users off, inside the database and outside.
+
+    \b
+    migrator maintenance status --env production
+    """
+    from migrator.postgres import fence
+
+    loaded, environment = _opened(config, env)
+    database, admin = _admin(loaded, environment)
+    with closing(admin):
+        standing = fence.read(admin, database)
+    outside = [(one.name, one.status()) for one in _outside(loaded, environment)]
+    if as_json:
+        output.json_result(
+            {
+                "environment": environment.name,
+                "mode": standing.mode.value if standing else "none",
+                "run_id": standing.run_id if standing else None,
+                "reason": standing.reason if standing else None,
+                "since": standing.since.isoformat() if standing else None,
+                "outside": [{"name": name, "on": one.on, "detail": one.detail} for name, one in outside],
+            }
+        )
+        return
+    if standing is None:
+        output.result(f"{database}: no fence stands")
+    else:
+        output.result(
+            f"{database}: {standing.mode.value} since {standing.since:%Y-%m-%d %H:%M:%S} UTC, "
+            f"by {standing.run_id}: {standing.reason or 'no reason given'}"
+        )
+    for name, one in outside:
+        output.result(f"{name}: {'on' if one.on else 'off'} ({one.detail})")
+
+
+@app.command()
+def on(
+    *,
+    mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="offline or read-only.")] = "offline",
+    reason: Annotated[str, typer.Option("--reason", help="Why; shown to whoever asks.", show_default=False)],
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    yes: AssumeYes = False,
+) -> None:
+    """Hold users off: the outside providers first, then the database itself. Safe to repeat.
+
+    \b
+    migrator maintenance on --mode offline --reason "moving to a larger disk" --env production
+    """
+    from migrator.cli.confirm import confirm
+    from migrator.postgres import fence
+    from migrator.runs.reconstruction import MANUAL
+
+    if mode not in {"offline", "read-only"}:
+        raise Refused(f"there is no maintenance mode {mode!r}", hint="use offline or read-only")
+    loaded, environment = _opened(config, env)
+    if environment.protected:
+        confirm(f"{environment.name} is protected. Hold its users off ({mode})?", assume_yes=yes)
+    database, admin = _admin(loaded, environment)
+    with closing(admin):
+        for provider in _outside(loaded, environment):
+            provider.on(MANUAL)
+        fence.put_up(admin, database, run_id=MANUAL, mode=fence.Mode(mode), environment=environment.name, reason=reason)
+        drained = fence.drain(admin, database, run_id=MANUAL, timeout_s=environment.limits.drain_s)
+    output.note(f"{database} is {mode}; {drained.terminated} sessions were ended")
+
+
+@app.command()
+def off(
+    *,
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a run put it on: you have made sure of the database yourself.")
+    ] = False,
+) -> None:
+    """Let users in again: the database first, then the outside providers in reverse. Safe to repeat.
+
+    \b
+    migrator maintenance off --env production
+    migrator maintenance off --env production --force     (after a halted run was repaired by hand)
+    """
+    from migrator.postgres import fence
+    from migrator.runs.reconstruction import MANUAL
+
+    loaded, environment = _opened(config, env)
+    database, admin = _admin(loaded, environment)
+    with closing(admin):
+        standing = fence.read(admin, database)
+        run_id = standing.run_id if standing is not None else MANUAL
+        if run_id != MANUAL and not force:
+            raise Refused(
+                f"run {run_id} holds {database} ({standing.mode.value if standing else ''})",
+                hint=f"end it with `migrator recover --env {environment.name}`; "
+                "--force only when you have made sure of the database yourself",
+            )
+        fence.take_down(admin, database, run_id=None if force else MANUAL)
+    problems = []
+    for provider in reversed(_outside(loaded, environment)):
+        try:
+            provider.off(run_id, {})
+        except MaintenanceFailed as error:
+            problems.append(f"{provider.name}: {error.message}")
+    if problems:
+        raise MaintenanceFailed(f"still on: {'; '.join(problems)}", hint="mend it, and call this command again")
+    output.note(f"{database}: users are let in")
+
+
+def _opened(config: ConfigPath, env: EnvironmentName) -> tuple[Config, Environment]:
+    loaded = opening.configuration(config, required=False)
+    return loaded, opening.environment(loaded, env)
+
+
+def _admin(config: Config, environment: Environment) -> tuple[str, PgSession]:
+    from migrator.postgres.connect import connect
+    from migrator.runs.opening import login_of
+
+    login = login_of(config, environment)
+    return login.database, connect(
+        login, role="orchestrator", run_id="manual", database=environment.maintenance_database
+    )
+
+
+def _outside(config: Config, environment: Environment) -> list[Provider]:
+    from migrator import maintenance
+
+    return [
+        maintenance.of(one, environment=environment.name, folder=config.base, log=config.state / "maintenance.log")
+        for one in environment.maintenance.outside
+    ]
