@@ -73,7 +73,7 @@ def on(
     """
     from migrator.cli.confirm import confirm
     from migrator.postgres import fence
-    from migrator.runs.reconstruction import MANUAL
+    from migrator.runs.run import MANUAL
 
     if mode not in {"offline", "read-only"}:
         raise Refused(f"there is no maintenance mode {mode!r}", hint="use offline or read-only")
@@ -105,7 +105,7 @@ def off(
     migrator maintenance off --env production --force     (after a halted run was repaired by hand)
     """
     from migrator.postgres import fence
-    from migrator.runs.reconstruction import MANUAL
+    from migrator.runs.run import MANUAL
 
     loaded, environment = _opened(config, env)
     database, admin = _admin(loaded, environment)

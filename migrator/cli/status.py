@@ -49,7 +49,7 @@ def _status(config: Config, environment: Environment) -> Status:
     from migrator.postgres import connect, databases, fence
     from migrator.runs.journal import Journal
     from migrator.runs.opening import login_of
-    from migrator.runs.reconstruction import MANUAL
+    from migrator.runs.run import MANUAL
 
     journal = Journal.open(config.journal.url, config.base, read_only=True)
     runs = [run for run in journal.open_runs() if run.environment == environment.name]

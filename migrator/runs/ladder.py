@@ -122,6 +122,8 @@ def _roll_back(run: Run) -> str | None:
     if why is not None:
         return why
     try:
+        with closing(run.session("ledger")) as session:
+            ledger.release(session, run.environment.liquibase_schema)  # its holder, our worker, has been ended
         if executed:
             with liquibase_session.opened(run, mode="stepwise") as liquibase:
                 liquibase.rollback_count(
@@ -169,6 +171,8 @@ def _rows_of_this_run(run: Run, rows: list[ledger.LedgerRow] | None) -> list[str
 
 
 def _reached(run: Run, outcome: Outcome) -> Outcome:
+    if outcome is Outcome.ROLLED_BACK and run.facts.side_name is not None:
+        restore.drop_side(run)  # of an earlier try
     run.facts.proven_back = outcome.value
     run.save()
     return outcome

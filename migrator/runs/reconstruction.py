@@ -19,9 +19,7 @@ from migrator.runs.facts import Facts, TableState
 from migrator.runs.journal import Journal
 from migrator.runs.record import MaintenanceRecord, RunRecord, StepName, StepRecord, Way
 from migrator.runs.reporter import Reporter
-from migrator.runs.run import Options, Run
-
-MANUAL = "manual"  # the run id of a fence that a person put up by hand
+from migrator.runs.run import MANUAL, Options, Run
 
 
 def from_fence(

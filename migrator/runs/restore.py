@@ -66,7 +66,7 @@ def restore_and_swap(run: Run, *, because: str) -> None:
         side = _restore_beside(run)
         differences = state.differences(run, side)
     except MigratorError as error:
-        _drop_side(run)
+        drop_side(run)
         raise NotProven(
             f"{because}, and the restore of backup {run.facts.backup_id} failed: {error.message}", hint=_runbook(run)
         ) from error
@@ -83,7 +83,7 @@ def _restore_beside(run: Run) -> str:
     admin = run.the_admin()
     backup_id = run.facts.backup_id or ""
     side = databases.name_of(run.id, "side")
-    _drop_side(run)
+    drop_side(run)
     run.progress(StepName.APPLY, f"restoring {backup_id} into {side}")
     run.facts.side_name = side
     run.save()
@@ -112,7 +112,8 @@ def _swap(run: Run, side: str) -> None:
     run.record.kept.append(f"The failed database is kept as {old}, closed to everybody. {_drop_hint(old)}")
 
 
-def _drop_side(run: Run) -> None:
+def drop_side(run: Run) -> None:
+    """No side database of this run is left, whole or half-made. Safe to repeat; never the one that was swapped in."""
     databases.drop(run.the_admin(), databases.name_of(run.id, "side"))
     run.facts.side_name = run.facts.side_oid = None
 

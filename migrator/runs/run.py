@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from migrator.runs.reporter import Reporter
     from migrator.runs.watch import Watch
 
+MANUAL = "manual"  # the run id of a fence that a person put up by hand
+
 
 class Step(Protocol):
     """A unit of a run, with its way back.

@@ -34,8 +34,8 @@ WHERE t.typtype <> 'm'
   AND t.oid NOT IN (SELECT m.objid FROM member m WHERE m.classid = 'pg_type'::regclass)
 UNION ALL
 SELECT 'collation ' || ns.q || '.' || quote_ident(c.collname),
-  -- without the version: a restore notes that of the library it finds
-  quote_literal((to_jsonb(c) - '{oid,collname,collnamespace,collowner,collversion}'::text[])::text)
+  -- without the version and the encoding: a restore notes what it finds
+  quote_literal((to_jsonb(c) - '{oid,collname,collnamespace,collowner,collversion,collencoding}'::text[])::text)
     || ' OWNER ' || quote_ident(pg_get_userbyid(c.collowner))
 FROM pg_collation c JOIN ns ON ns.oid = c.collnamespace
 WHERE c.oid NOT IN (SELECT m.objid FROM member m WHERE m.classid = 'pg_collation'::regclass)

@@ -8,7 +8,7 @@ import socket
 from migrator.errors import Locked, Refused, Unfinished
 from migrator.postgres import connect, fence, sessions
 from migrator.runs.record import StepName
-from migrator.runs.run import Run
+from migrator.runs.run import MANUAL, Run
 from migrator.runs.watch import Watch
 
 
@@ -24,14 +24,8 @@ class LockStep:
         """
         refuse_system_databases(run)
         take(run)
-        admin = run.the_admin()
-        standing = fence.read(admin, run.database)
-        if standing is not None:
-            raise Unfinished(
-                f"The database {run.database} is fenced by run {standing.run_id} since "
-                f"{standing.since:%Y-%m-%d %H:%M:%S} UTC ({standing.mode.value}), which this journal does not know.",
-                hint=f"End it first: migrator recover --env {run.environment.name}",
-            )
+        if run.journal.unfinished(run.target) is None:  # a run that the journal knows is named by `begin`
+            _refuse_fenced(run)
         run.journal.begin(
             run.record,
             target=run.target,
@@ -46,6 +40,24 @@ class LockStep:
     def undo(self, run: Run) -> str | None:
         """Nothing: the lock ends with its session."""
         return None
+
+
+def _refuse_fenced(run: Run) -> None:
+    """Raises: Refused for a fence that a person put up, Unfinished for that of a run unknown to the journal."""
+    standing = fence.read(run.the_admin(), run.database)
+    if standing is None:
+        return
+    since = f"{standing.since:%Y-%m-%d %H:%M:%S} UTC"
+    if standing.run_id == MANUAL:
+        raise Refused(
+            f"Maintenance of {run.database} was turned on by hand, since {since}: {standing.reason or 'no reason'}.",
+            hint=f"End it first: migrator maintenance off --env {run.environment.name}",
+        )
+    raise Unfinished(
+        f"{run.database} is fenced ({standing.mode.value}) since {since} by run {standing.run_id}, which this journal "
+        "does not know.",
+        hint=f"End it first: migrator recover --env {run.environment.name}",
+    )
 
 
 def take(run: Run) -> None:
