@@ -20,7 +20,7 @@ from migrator.backups import Made, Source, archive, failures, manifest, requirem
 from migrator.backups.digests import Ahead
 from migrator.backups.manifest import Manifest
 from migrator.backups.requirements import Requirements
-from migrator.backups.side import require_empty
+from migrator.backups.side import analyze, require_empty
 from migrator.backups.signing import PublicKeys
 from migrator.backups.store.local import quarantine, remove
 from migrator.config.login import Login
@@ -89,10 +89,7 @@ class Dump:
         needed = Requirements(roles=found.roles, extensions=found.extensions)
         with failures.translated(f"Restoring {found.id} into {into} failed"):
             warnings = self._load(source, folder / FOLDER, into, needed)
-            with self._session(source, into) as session:
-                session.execute(statement("SET statement_timeout = {}", sql.Literal(round(self.timeout_s * 1000))))
-                # Its commit also makes durable what was restored without waiting for the disk.
-                session.execute("ANALYZE")
+            analyze(source, into, jobs=self.jobs, timeout_s=self.timeout_s)
         return warnings
 
     def delete(self, source: Source, folder: Path) -> None:  # noqa: ARG002  nothing of it is on the server
@@ -184,7 +181,7 @@ class Dump:
                 tools=self.tools,
             )
             if not durable:
-                # One flush at the end, by ANALYZE, in place of one for each object.
+                # One flush at the end, by ANALYZE, in place of one an object.
                 environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} -c synchronous_commit=off".strip()
             try:
                 done = processes.run(

@@ -38,7 +38,7 @@ _REMEDIES: Mapping[str, tuple[str, str]] = {
         "snapshot_gone",
         "The transaction that exported the snapshot has ended; the backup must be taken again from the start.",
     ),
-    r"permission denied to (create (extension|event trigger)|set session auth)|must be superuser|[Mm]ust be (a )?superuser": (
+    r"permission denied to (create (extension|event trigger)|set session auth)|[Mm]ust be (a )?superuser": (
         "restore_privileges",
         _PRIVILEGED,
     ),

@@ -513,3 +513,16 @@ def test_missing_role_is_named_before_anything_is_restored(
 
 def test_factory_knows_its_kinds(tools: ClientTools, tmp_path: Path) -> None:
     assert [of_kind(kind, tools=tools, log=tmp_path / "log").kind for kind in ("dump", "clone")] == ["dump", "clone"]
+
+
+def test_16_is_backed_up_and_restored_by_its_own_clients(
+    server16: Server, database16: Login, store: LocalStore, tmp_path: Path
+) -> None:
+    tools = client_tools.find(16)
+    assert tools.major == 16
+    older = Dump(tools=tools, log=tmp_path / "run" / "backup.log", timeout_s=60)
+    run_sql(database16, "CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) g")
+    side = beside(server16, database16)
+    folder = take(server16, older, store, database16)
+    assert bring_back(server16, older, folder, side) == ()
+    assert whole(tools, server16.admin.to(side.database)) == whole(tools, server16.admin.to(database16.database))
