@@ -309,7 +309,8 @@ class Commands:
         root = jpype.JClass("java.io.File")(self._options["root"])
         values.put("resourceAccessor", jpype.JClass("liquibase.resource.DirectoryResourceAccessor")(root))
         values.put("ui", jpype.JClass("liquibase.ui.LoggerUIService")())
-        if self._database is not None:
+        if self._database is not None and (self._mode != "read_only" or self._has_ledger()):
+            # An include creates the ledger of the database that the scope knows.
             values.put("database", self._database)
         entered = scope.enter(None, values)
         try:
@@ -390,6 +391,15 @@ class Commands:
         if front.status_of_transaction_after_failure() == "committed":
             failure.kind, failure.committed = "lost", True
         return failure
+
+    def _has_ledger(self) -> bool:
+        import jpype
+
+        snapshots = jpype.JClass("liquibase.snapshot.SnapshotGeneratorFactory").getInstance()
+        try:
+            return bool(snapshots.hasDatabaseChangeLogTable(self._database))
+        except jpype.JException as error:
+            raise from_java(error) from error
 
     def _forget(self) -> None:
         """Liquibase keeps what it has read of the ledger and the lock; the next operation reads anew."""

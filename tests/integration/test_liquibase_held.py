@@ -6,7 +6,9 @@ import psycopg
 import pytest
 
 from migrator.errors import MigrationFailed, StepFailed, TransactionLost
-from tests.integration.liquibase_fixtures import Project, conninfo, project, worker  # noqa: F401
+from tests.integration.liquibase_fixtures import Project, conninfo
+
+pytest_plugins = ("tests.integration.liquibase_fixtures",)
 
 TABLE = "\ncreate table t(id int primary key, n int);\n--rollback drop table t;"
 
@@ -123,29 +125,32 @@ def test_raw_rollback_in_a_changeset_is_detected_as_nothing_committed(project: P
 
 
 @pytest.mark.parametrize(
-    ("changesets", "sqlstate"),
+    ("before", "changesets", "sqlstate"),
     [
-        ((TABLE, "\ncreate index concurrently i on t(n);"), "25001"),
+        ("select", (TABLE, "\ncreate index concurrently i on t(n);"), "25001"),
         (
-            ("\ncreate type e as enum ('a'); create table t(e e);",),
-            None,
+            "create type e as enum ('a'); create table t(e e)",
+            ("\nalter type e add value 'b';", "\ninsert into t values ('b');"),
+            "55P04",
+        ),
+        (
+            "create table p(id int primary key); create table t(p int references p initially deferred)",
+            ("\ninsert into t values (1); insert into p values (1); alter table t add n int;",),
+            "55006",
         ),
     ],
 )
 def test_what_needs_its_own_transaction_is_lost_and_not_committed(
-    project: Project, changesets: tuple[str, ...], sqlstate: str | None
+    project: Project, before: str, changesets: tuple[str, ...], sqlstate: str
 ) -> None:
-    if sqlstate is None:
-        project.run("create type e as enum ('a'); create table t(e e)")
-        changesets = ("\nalter type e add value 'b';", "\ninsert into t values ('b');")
-        sqlstate = "55P04"
-    before = project.tables()
+    project.run(before)
+    tables = project.tables()
     project.hold()
     with pytest.raises(TransactionLost) as caught:
         project.update(project.sql(*changesets))
     assert caught.value.committed is False
     assert caught.value.place.sqlstate == sqlstate
-    assert project.tables() == before
+    assert project.tables() == tables
 
 
 def test_changeset_outside_a_transaction_is_lost_before_it_runs(project: Project) -> None:
