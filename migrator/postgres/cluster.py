@@ -43,7 +43,7 @@ _SETTINGS = {
     "log_timezone": "UTC",
 }
 # Somebody took the port first, or the processes of a killed server are still ending.
-_PASSING = "Address already in use|pre-existing shared memory block"
+_PASSING = "Address already in use|pre-existing shared memory block|lock file .* already exists"
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
@@ -171,6 +171,8 @@ def launched(place: Place, state: State, base: Path, options: Options) -> tuple[
     for attempt in range(8):
         state = replace(state, port=state.port if attempt == 0 and _is_free(state.port) else _free_port())
         _configure(place, base, state, options)
+        if _is_stale(place.data_dir):
+            (place.data_dir / "postmaster.pid").unlink()
         offset = log.stat().st_size if log.exists() else 0
         process = processes.detach(place.argv("postgres", "-D", str(place.data_dir)), log=log, identity=place.identity)
         try:
@@ -209,10 +211,16 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data_dir: Path) -> bool:
 def postmaster(data_dir: Path) -> int | None:
     """The process id of the server that runs on this data folder, None when there is none."""
     lines = _pid_file(data_dir)
-    if not lines or not lines[0].isdigit() or not exists(pid := int(lines[0])):
+    if not lines or not lines[0].isdigit() or not processes.is_running(pid := int(lines[0])):
         return None
-    # After a restart of the machine the number may belong to somebody else.
-    return pid if "postgres" in _command_of(pid) else None
+    return None if _is_stale(data_dir) else pid
+
+
+def _is_stale(data_dir: Path) -> bool:
+    """After a restart of the machine the process id may belong to another program."""
+    lines = _pid_file(data_dir)
+    command = _command_of(int(lines[0])) if lines and lines[0].isdigit() else ""
+    return bool(command) and "postgres" not in command  # a process that is just ending has no command any more
 
 
 def _command_of(pid: int) -> str:
@@ -227,17 +235,6 @@ def _pid_file(data_dir: Path) -> list[str]:
         return (data_dir / "postmaster.pid").read_text().splitlines()
     except OSError:
         return []
-
-
-def exists(pid: int) -> bool:
-    """Whether there is such a process, a zombie counted."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def same_major(state: State, options: Options) -> None:

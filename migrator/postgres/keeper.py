@@ -13,6 +13,8 @@ import sys
 import time
 from contextlib import suppress
 
+from migrator.processes import is_running
+
 
 def main(arguments: list[str]) -> None:
     pid, folder = int(arguments[0]), arguments[1] if len(arguments) > 1 else None
@@ -30,10 +32,10 @@ def _ended(pid: int, number: signal.Signals, patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-        while time.monotonic() < deadline:
-            os.kill(pid, 0)
-            time.sleep(0.02)
-        return False
+    while is_running(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
     return True
 
 

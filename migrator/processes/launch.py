@@ -58,6 +58,22 @@ def detach(
         )
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process and it still does something: one that only waits to be reaped does not."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # a child of ours that nobody waits for is reaped
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):  # no Linux
+        return True
+
+
 def die_with_parent() -> None:
     """This process is killed when the thread that started it ends (Linux; elsewhere nothing changes).
 
