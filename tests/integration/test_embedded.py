@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.config.login import Login
+from migrator.config.login import Login, Secret
 from migrator.errors import ConnectionFailed, Refused, ToolFailed
 from migrator.postgres import embedded_programs
 from migrator.postgres.connect import StatementFailed, connect
