@@ -53,6 +53,8 @@ def _take_over(run: Run, *, force: bool) -> None:
     lock.take(run)
     run.journal.take_over(run.id, lease_s=run.environment.limits.lease_s, force=force)
     lock.watch(run)
+    for left in run.folder.glob(".pgpass*"):
+        left.unlink()  # a killed process could not
     for entry in run.record.steps:
         if entry.status == "running":
             entry.status = "interrupted"

@@ -36,7 +36,7 @@ class Step(Protocol):
 
     name: StepName
     title: str
-    undo_title: str | None  # None: there is never anything to undo
+    undo_title: str | None  # None: nothing that a person need hear of
 
     def run(self, run: Run) -> str | None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from migrator.backups import Source
+from migrator.backups.clone import Clone
 from migrator.backups.dump import Dump
 from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.backups.store.local import LocalStore, quarantine
@@ -24,6 +25,16 @@ def of(run: Run) -> LocalStore:
 def backup_id(run: Run) -> str:
     """The id of the run's own dump; the same for every attempt."""
     return f"{run.id}-{run.environment.name}"
+
+
+def clone_id(run: Run) -> str:
+    """The id of the run's own clone."""
+    return f"{backup_id(run)}-clone"
+
+
+def clone(run: Run) -> Clone:
+    """What copies the database on its server."""
+    return Clone(timeout_s=run.environment.limits.backup_timeout_s, public_keys=public_keys(run))
 
 
 def source(run: Run, *, snapshot: str | None = None) -> Source:
@@ -74,8 +85,8 @@ def public_keys(run: Run) -> PublicKeys | None:
     return PublicKeys.load(paths) if paths else None
 
 
-def quarantine_partial(run: Run) -> None:
-    """What a killed process left of the run's dump is kept aside, under a name that no backup has. Safe to repeat."""
-    folder = of(run).path(backup_id(run))
+def quarantine_partial(run: Run, unfinished_id: str) -> None:
+    """What a killed process left of this backup is kept aside, under a name that no backup has. Safe to repeat."""
+    folder = of(run).path(unfinished_id)
     if folder.is_dir():
         quarantine(folder)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from migrator import __version__
-from migrator.backups import Made
 from migrator.backups import manifest as manifests
 from migrator.backups.manifest import FileEntry
 from migrator.errors import StepFailed
-from migrator.postgres import fence, properties
-from migrator.postgres.schema_fingerprint import SchemaFingerprint
+from migrator.postgres import fence
 from migrator.runs import state, stores
-from migrator.runs.facts import sequences_of
+from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
 from migrator.runs.run import Run
 
@@ -25,7 +21,7 @@ from migrator.runs.run import Run
 class BackUpStep:
     name = StepName.BACK_UP
     title = "back up"
-    undo_title: str | None = "keep the backup"
+    undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
         """The state before is known, and the dump with its manifest lies in the store."""
@@ -47,7 +43,7 @@ class BackUpStep:
     def undo(self, run: Run) -> str | None:
         """A finished backup is kept; what a killed process left half-made is set aside."""
         if run.facts.backup_id is None:
-            stores.quarantine_partial(run)
+            stores.quarantine_partial(run, stores.backup_id(run))
         return None
 
 
@@ -74,7 +70,9 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
     wait_for_state()
     extra = _liquibase_snapshot(run, folder)
-    manifest = store.publish(_manifest(run, made, extra), stores.signing_key(run))
+    manifest = store.publish(
+        manifest_of(run, made, backup_id=backup_id, kind="dump", extra=extra), stores.signing_key(run)
+    )
     run.facts.backup_id = backup_id
     run.record.backups.append(
         BackupRecord(
@@ -103,43 +101,3 @@ def _liquibase_snapshot(run: Run, folder: Path) -> tuple[FileEntry, ...]:
         run.warn(f"Liquibase's snapshot was not taken: {error.message}")
         return ()
     return manifests.extra_files(folder, [folder / "snapshot.json"])
-
-
-def _manifest(run: Run, made: Made, extra: tuple[FileEntry, ...]) -> manifests.Manifest:
-    facts = run.facts
-    admin = run.the_admin()
-    standing = fence.read(admin, run.database)
-    before = standing.previous if standing is not None else properties.read(admin, run.database)
-    schema = facts.schema_before or {}
-    return manifests.Manifest(
-        id=stores.backup_id(run),
-        kind="dump",
-        run_id=run.id,
-        environment=run.environment.name,
-        created_at=run.now(),
-        system_identifier=facts.system_identifier or "unknown",
-        database=run.database,
-        database_oid=before.oid,
-        server_version=run.record.versions.get("postgresql", ""),
-        tools={**made.tools, "migrator": __version__},
-        files=(*made.files, *extra),
-        roles=made.roles,
-        extensions=made.extensions,
-        schema_digest=SchemaFingerprint(objects=schema).digest,
-        schema_objects=schema,
-        tables={
-            name: manifests.TableState(rows=table.rows, digest=table.digest, columns=table.columns)
-            for name, table in (facts.tables_before or {}).items()
-        },
-        sequences={
-            name: manifests.SequenceState(last_value=state.last_value, is_called=state.is_called)
-            for name, state in sequences_of(facts).items()
-        },
-        large_objects=(
-            manifests.TableState(rows=facts.large_objects_before.rows, digest=facts.large_objects_before.digest)
-            if facts.large_objects_before is not None
-            else None
-        ),
-        properties=json.loads(json.dumps(dict(before.to_json()))),
-        facts={"changelog": run.record.changelog, "way": str(run.record.way)},
-    )

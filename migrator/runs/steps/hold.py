@@ -12,7 +12,7 @@ from migrator.runs.run import Run
 class HoldStep:
     name = StepName.HOLD
     title = "open the transaction"
-    undo_title: str | None = "end the transaction"
+    undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
         """The journal and the fence know the transaction's id, by which any machine can ask what became of it."""
