@@ -160,11 +160,14 @@ def drain(admin: Session, database: str, *, run_id: str, timeout_s: float, grace
         raise MaintenanceFailed(f'run {run_id} has no fence around database "{database}"', code="no_fence")
     deadline = Deadline(timeout_s)
     ended: set[int] = set()
+    # whoever comes later than these meets the fence; a pool that keeps trying must not keep us waiting
+    on_way_in = _on_way_in(admin, database)
     at_first = {session.pid for session in sessions.foreign(admin, database, own_run=run_id)}
     while fence.mode is not Mode.NONE:
         waited_s = deadline.waited_s
-        # asked first: who is on the way in now is among the sessions when these are listed
-        older = _not_over(admin, database, fence)
+        # asked before the sessions are listed: who was on the way in is in by then, or was refused
+        on_way_in &= _on_way_in(admin, database)
+        older = [f"pid {pid} is on its way in" for pid in on_way_in] + _older(admin, database, fence)
         here = sessions.foreign(admin, database, own_run=run_id)
         if fence.mode is Mode.READ_ONLY:
             here = [s for s in here if s.pid in at_first or (s.age_s is not None and s.age_s >= waited_s)]
@@ -227,12 +230,15 @@ def _put_back(admin: Session, database: str, fence: Fence) -> None:
     properties.put_back(admin, database, unfenced(now, fence, roles=roles))
 
 
-def _not_over(admin: Session, database: str, fence: Fence) -> list[str]:
-    """What began before the fence and may still write here: sessions on their way in, transactions older than it."""
+def _on_way_in(admin: Session, database: str) -> set[int]:
+    return {int(pid or 0) for (pid,) in admin.rows(statement(_STARTING, sql.Literal(database)))}
+
+
+def _older(admin: Session, database: str, fence: Fence) -> list[str]:
+    """The transactions that began before the fence and may still be committed here."""
     name = sql.Literal(database)
-    found = [f"pid {pid} is on its way in" for (pid,) in admin.rows(statement(_STARTING, name))]
-    older = admin.rows(statement(_OLDER, sql.Literal(fence.xid), name, name))
-    return found + [f"transaction {xid} is older than the fence ({who or 'unknown session'})" for xid, who in older]
+    found = admin.rows(statement(_OLDER, sql.Literal(fence.xid), name, name))
+    return [f"transaction {xid} is older than the fence ({who or 'its session is not known'})" for xid, who in found]
 
 
 def _not_ours(database: str, fence: Fence) -> MaintenanceFailed:
