@@ -62,6 +62,7 @@ class Facts(BaseModel):
     words: list[str] = Field(default_factory=list)  # every identifier in the changesets, folded
     fingerprinted: list[str] | None = None  # tables whose rows are hashed before; None: all
     invariants_before: list[str] = Field(default_factory=list)  # each a Measured as JSON
+    restore_estimate_s: float = 0.0  # how long a restore would take
     stale_lock: bool = False  # Liquibase's lock row has no living holder, and is released behind the fence
     unsound_before: list[str] = Field(default_factory=list)
     # maintain

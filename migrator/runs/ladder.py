@@ -142,6 +142,8 @@ def _roll_back(run: Run) -> str | None:
     for changeset in run.record.changesets:
         if changeset.status in {"executed", "failed"}:
             changeset.status = "rolled_back"
+    if run.facts.fingerprinted is not None:
+        run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
     run.prove(f"Liquibase rolled back {executed} changesets; schema and rows are what they were ({state.scope(run)}).")
     return None
 

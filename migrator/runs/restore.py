@@ -11,20 +11,24 @@ from migrator.runs.run import Run
 
 def may_restore(run: Run) -> str | None:
     """None when a restore may be done without asking anybody; else why not."""
-    settings = run.environment
-    if not run.offline:
-        return f"maintenance is {settings.maintenance.database}: others may have written since the backup"
-    if run.watch is not None and run.watch.breaches:
-        return f"the fence was breached: {run.watch.breaches[0]}"
-    if settings.backup.restore == "never":
-        return "backup.restore is never"
-    if run.facts.backup_id is None:
-        return "there is no backup of kind dump"
-    if settings.backup.restore == "ask" and not run.options.confirm(
-        f"Restore backup {run.facts.backup_id} beside {run.database} and swap it in?"
-    ):
-        return "the answer was no"
-    return None
+    settings, facts = run.environment, run.facts
+    limit_s = settings.limits.restore_max_s
+    breaches = run.watch.breaches if run.watch is not None else []
+    refusals = (
+        (not run.offline, f"maintenance is {settings.maintenance.database}: others may have written since the backup"),
+        (bool(breaches), f"the fence was breached: {', '.join(breaches[:1])}"),
+        (settings.backup.restore == "never", "backup.restore is never"),
+        (facts.backup_id is None, "there is no backup of kind dump"),
+        (
+            facts.restore_estimate_s > limit_s,
+            f"it would take about {facts.restore_estimate_s:.0f} s, and limits.restore_max_s is {limit_s:g}",
+        ),
+    )
+    refusal = next((why for stands, why in refusals if stands), None)
+    if refusal is None and settings.backup.restore == "ask":
+        question = f"Restore backup {facts.backup_id} beside {run.database} and swap it in?"
+        return None if run.options.confirm(question) else "the answer was no"
+    return refusal
 
 
 def try_schema(run: Run) -> None:

@@ -38,8 +38,29 @@ def take(run: Run, snapshot: str) -> None:
         relations = wanted(catalog.tables(first), facts.fingerprinted)
         hashed = row_fingerprint.of_tables(opened, relations)
         facts.tables_before = {name: _state(found) for name, found in hashed.items()}
+        _add_kept_digests(facts, opened, relations)
         if facts.fingerprinted is None:
             facts.large_objects_before = _state(row_fingerprint.of_large_objects(first))
+
+
+def _add_kept_digests(facts: Facts, opened: Sequence[PgSession], relations: Sequence[Relation]) -> None:
+    """Tables of which the changelog names some columns get a digest of the others too.
+
+    A column that is dropped, or that changes its type, would otherwise make the whole table incomparable.
+    """
+    words, named, tables = set(facts.words), set(facts.named) - set(facts.written), facts.tables_before or {}
+    kept = {
+        relation.qualified: [column for column in tables[relation.qualified].columns if column not in words]
+        for relation in relations
+        if relation.qualified in named
+    }
+    partly = {name: columns for name, columns in kept.items() if 0 < len(columns) < len(tables[name].columns)}
+    found = row_fingerprint.of_tables(opened, [r for r in relations if r.qualified in partly], columns=partly)
+    for name, fingerprint in found.items():
+        tables[name] = tables[name].model_copy(
+            update={"kept_columns": tuple(partly[name]), "kept_digest": fingerprint.digest}
+        )
+    facts.tables_before = tables
 
 
 def differences(run: Run, database: str | None = None) -> list[str]:

@@ -159,7 +159,7 @@ def _altered_tables(
         surviving = [name for name, kind in was.columns.items() if types.get(name) == kind]
         whole = len(surviving) == len(was.columns)
         digest = was.digest if whole else was.digest_of(surviving)
-        found = row_fingerprint.of_table(session, relation, columns=surviving if whole else was.kept_columns)
+        found = row_fingerprint.of_table(session, relation, columns=tuple(was.columns if whole else was.kept_columns))
         _set_rows(run, relation.qualified, was.rows, found.rows)
         if found.rows != was.rows:
             problems.append(

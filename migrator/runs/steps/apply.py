@@ -5,6 +5,7 @@ from __future__ import annotations
 from migrator.liquibase.models import ChangesetEvent, Updated
 from migrator.postgres import fence
 from migrator.runs import ladder, liquibase_session
+from migrator.runs.inspection import is_ledger
 from migrator.runs.record import ChangesetRecord, StepName, TableRecord, Way
 from migrator.runs.run import Run
 
@@ -63,9 +64,11 @@ def _record(run: Run, updated: Updated) -> None:
             run.record.changesets.append(changeset)
         changeset.status = _STATUSES.get(result.status, result.status)
         changeset.duration_s = result.duration_s
-    run.record.write_set = sorted(updated.write_set)
+    run.record.write_set = sorted(name for name in updated.write_set if not is_ledger(name))
     tables = {table.name: table for table in run.record.tables}
     for name, counts in updated.counts.items():
+        if is_ledger(name):
+            continue
         table = tables.setdefault(name, TableRecord(name=name))
         table.inserted, table.updated, table.deleted = counts.inserted, counts.updated, counts.deleted
     run.record.tables = [tables[name] for name in sorted(tables)]

@@ -67,9 +67,11 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     started = time.monotonic()
     run.progress(StepName.BACK_UP, "pg_dump")
     folder = store.new(backup_id)
-    made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
-    wait_for_state()
-    extra = _liquibase_snapshot(run, folder)
+    with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as pool:
+        picture = pool.submit(_liquibase_snapshot, run)
+        made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
+        wait_for_state()
+        extra = _beside(folder, picture.result())
     manifest = store.publish(
         manifest_of(run, made, backup_id=backup_id, kind="dump", extra=extra), stores.signing_key(run)
     )
@@ -91,13 +93,21 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     return f"dump of {manifest.size_bytes / 1e6:.1f} MB"
 
 
-def _liquibase_snapshot(run: Run, folder: Path) -> tuple[FileEntry, ...]:
-    """Liquibase's own picture of the schema lies beside the dump, when Liquibase is connected already."""
+def _liquibase_snapshot(run: Run) -> str | None:
+    """Liquibase's own picture of the schema, as JSON; None where Liquibase is not connected yet."""
     if run.liquibase is None or run.record.way is not Way.ATOMIC:
-        return ()
+        return None
     try:
-        run.liquibase.snapshot(folder)
+        return run.liquibase.snapshot()
     except StepFailed as error:
         run.warn(f"Liquibase's snapshot was not taken: {error.message}")
+        return None
+
+
+def _beside(folder: Path, picture: str | None) -> tuple[FileEntry, ...]:
+    if picture is None:
         return ()
-    return manifests.extra_files(folder, [folder / "snapshot.json"])
+    path = folder / "snapshot.json"
+    path.write_text(picture, encoding="utf-8")
+    path.chmod(0o600)
+    return manifests.extra_files(folder, [path])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from psycopg import sql
-
 from migrator.errors import StepFailed
+from migrator.postgres import catalog
+from migrator.postgres.transactions import statement
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
 from migrator.runs.signals import signals
@@ -34,12 +34,18 @@ class LiftStep:
 
 
 def _analyze(run: Run) -> None:
-    """Statistics of the written tables are fresh; one that cannot be analysed is a warning."""
-    for name in run.record.write_set:
-        if "databasechangelog" in name:
-            continue
-        try:
-            with closing(run.session("analyze")) as session:
-                session.execute(sql.SQL("analyze {}").format(sql.SQL(name)).as_string(session.conn))
-        except StepFailed as error:
-            run.warn(f"ANALYZE {name}: {error.message}")
+    """Tables whose rows were changed on purpose have fresh statistics; one that cannot be analysed is a warning.
+
+    Users wait meanwhile, so what was only locked or altered is left to autovacuum.
+    """
+    rewritten = [name for name in run.record.write_set if name in set(run.facts.written)]
+    if not rewritten:
+        return
+    with closing(run.session("analyze")) as session:
+        relations = {relation.qualified: relation for relation in catalog.tables(session)}
+        for name in rewritten:
+            try:
+                if name in relations:
+                    session.execute(statement("ANALYZE {}", relations[name].identifier))
+            except StepFailed as error:
+                run.warn(f"ANALYZE {name}: {error.message}")

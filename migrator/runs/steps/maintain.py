@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from migrator import maintenance
 from migrator.errors import MaintenanceFailed, StepFailed
+from migrator.liquibase import ledger
 from migrator.maintenance import Provider
 from migrator.postgres import fence
 from migrator.postgres.fence import Mode
@@ -55,6 +58,9 @@ class MaintainStep:
         drained = fence.drain(admin, run.database, run_id=run.id, timeout_s=run.environment.limits.drain_s)
         if run.watch is not None:
             run.watch.fenced(mode)
+        if run.facts.stale_lock:
+            with closing(run.session("ledger")) as session:
+                ledger.release(session, run.environment.liquibase_schema)
         return f"{mode.value}; {drained.terminated} sessions ended"
 
     def undo(self, run: Run) -> str | None:

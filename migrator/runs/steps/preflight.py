@@ -51,8 +51,8 @@ class PreflightStep:
         self._liquibase_lock(run)
         self._estimate(run)
         self._confirm(run)
-        self._checks_before(run)
         self._trial(run)
+        self._checks_before(run)  # last: the process that runs the suites has been importing meanwhile
         return f"{len(changesets)} changesets, {run.record.way}; proof {run.record.proof.level}"
 
     def undo(self, run: Run) -> str | None:
@@ -187,7 +187,7 @@ class PreflightStep:
                 f"limits.max_downtime_s = {limit_s:g}.",
                 hint="Raise the limit, choose proof = 'touched' or 'write_set', or profile = 'online'.",
             )
-        restore_s = size / _RESTORE_BYTES_PER_S / jobs
+        restore_s = run.facts.restore_estimate_s = size / _RESTORE_BYTES_PER_S / jobs
         if may_need_restore(run) and restore_s > run.environment.limits.restore_max_s:
             run.warn(
                 f"A restore would take about {restore_s:.0f} s, more than limits.restore_max_s: "
