@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from migrator.liquibase.install import Jars, jvm_library, major_version
 _OLDEST_WITH_AOT_OUTPUT = 25  # JEP 514
 _TRAINING_TIMEOUT_S = 180.0
 _KEPT_CACHES = 4
+_UNFINISHED_S = 3600.0  # what a process that was killed left behind
 _training = threading.Lock()
 
 
@@ -125,6 +127,7 @@ def worker_env(home: Path) -> dict[str, str]:
 
 def _forget_old(folder: Path) -> None:
     caches = sorted(folder.glob("*.aot"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in caches[_KEPT_CACHES:]:
+    unfinished = [path for path in folder.glob(".*.aot.*") if path.stat().st_mtime < time.time() - _UNFINISHED_S]
+    for old in caches[_KEPT_CACHES:] + unfinished:
         with suppress(OSError):
             old.unlink()

@@ -102,8 +102,8 @@ class Liquibase:
         return Connected(**answer)
 
     def disconnect(self) -> None:
-        """The connection is closed, an open transaction rolled back. Safe to repeat."""
-        self._call("disconnect", timeout_s=_ROLLBACK_S)
+        """The connection is closed, an open transaction rolled back; with the worker gone it is so. Safe to repeat."""
+        self._unless_gone("disconnect")
 
     def close(self) -> None:
         """The worker has ended. Safe to repeat."""
@@ -129,7 +129,7 @@ class Liquibase:
 
     def rollback(self) -> None:
         """The held transaction is rolled back, or its connection is gone. Safe to repeat."""
-        self._call("rollback", timeout_s=_ROLLBACK_S)
+        self._unless_gone("rollback")
 
     # -- Session -------------------------------------------------------------------------------------------------
 
@@ -256,6 +256,13 @@ class Liquibase:
             else:
                 answer: dict[str, Any] = message["ok"]
                 return answer
+
+    def _unless_gone(self, operation: str) -> None:
+        try:
+            self._call(operation, timeout_s=_ROLLBACK_S)
+        except ToolFailed as error:
+            if error.code != "gone":
+                raise
 
     def _changeset(self, fields: dict[str, Any]) -> Changeset:
         changeset = Changeset(

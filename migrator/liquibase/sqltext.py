@@ -33,7 +33,7 @@ def statements(text: str) -> list[Statement]:
     """The statements in order. The body of a BEGIN ATOMIC function belongs to its statement."""
     found: list[Statement] = []
     words: list[str] = []
-    line = 0
+    line, counted, lines = 0, 0, 1
     for kind, word, position in _tokens(text):
         if kind == "end":
             if words and not _is_open(words):
@@ -41,7 +41,8 @@ def statements(text: str) -> list[Statement]:
                 words = []
             continue
         if not words:
-            line = text.count("\n", 0, position) + 1
+            lines += text.count("\n", counted, position)
+            line, counted = lines, position
         words.append(word.upper())
     if words:
         found.append(Statement(words=tuple(words), line=line))

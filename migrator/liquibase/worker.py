@@ -47,22 +47,21 @@ class Requests:
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._busy = threading.Lock()
+        self._is_busy = False
         threading.Thread(target=self._read, name="requests", daemon=True).start()
 
     def next(self) -> dict[str, Any] | None:
         """The next request; None when there will be no more."""
-        if self._busy.locked():
-            self._busy.release()
+        self._is_busy = False
         request = self._queue.get()
-        self._busy.acquire()
+        self._is_busy = True
         return request
 
     def _read(self) -> None:
         for line in self._source:
             self._queue.put(json.loads(line))
         self._queue.put(None)
-        if self._busy.locked():
+        if self._is_busy:
             halt()
 
 

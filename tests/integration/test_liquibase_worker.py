@@ -104,7 +104,8 @@ import os, sys, threading
 from pathlib import Path
 from migrator.liquibase import install
 from migrator.liquibase.session import Liquibase
-liquibase = Liquibase.start(install.jars_for("5.0.4", None), install.java_home(None), log=Path({str(tmp_path)!r}, "log"))
+jars, home, log = install.jars_for("5.0.4", None), install.java_home(None), Path({str(tmp_path)!r}, "log")
+liquibase = Liquibase.start(jars, home, log=log)
 print(liquibase.pid, flush=True)
 threading.Event().wait()
 """
