@@ -17,8 +17,7 @@ WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.gran
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
   AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
   AND o.type IN ('table', 'materialized view', 'foreign table')
-  AND (o.schema NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pg_temp')
-       OR o.identity = 'pg_catalog.pg_largeobject')
+  AND (o.schema !~ '^(pg_|information_schema$)' OR o.identity = 'pg_catalog.pg_largeobject')
 ORDER BY 1"""
 
 COUNTS_QUERY = """\

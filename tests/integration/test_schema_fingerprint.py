@@ -178,7 +178,7 @@ CHANGES = {
     "INSERT INTO shop.parent VALUES (1, 2, 3)": "",
     "SELECT setval('shop.numbers', -9)": "",
     "ANALYZE shop.orders": "",
-    "CREATE TEMP TABLE t (a int PRIMARY KEY)": "",
+    "CREATE TEMP TABLE t (a int PRIMARY KEY); COMMENT ON CONSTRAINT t_pkey ON t IS 'x'": "",
 }
 
 
