@@ -34,7 +34,7 @@ def test_what_holds_rows_is_listed_by_name(database: Login) -> None:
         assert (odd.schema, odd.name, odd.kind, odd.parent) == ('Odd "schema', "select", "r", None)
         assert found["public.leaf"].parent == "public.middle"
         assert found["public.heir"].parent is None
-        assert (found["public.m"].kind, found["public.m"].populated, found["public.none"].populated) == (
+        assert (found["public.m"].kind, found["public.m"].populated, found['public."none"'].populated) == (
             "m",
             True,
             False,
