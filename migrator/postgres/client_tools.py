@@ -219,7 +219,7 @@ def _tls_support(pg_dump: Path, major: int) -> tuple[bool, dict[str, str]]:
 def _complaint(pg_dump: Path, env: Mapping[str, str], *options: str) -> str:
     """What pg_dump says about its options and its build, before it finds that there is no such socket."""
     nowhere = "/nonexistent/migrator"
-    argv = [str(pg_dump), *options, f"--file={nowhere}", f"--host={nowhere}", "nothing"]
+    argv = [str(pg_dump), *options, f"--file={nowhere}", f"--host={nowhere}", "--username=nobody", "nothing"]
     done = processes.run(
         argv, timeout_s=_PROBE_S, env=processes.minimal_env(LC_ALL="C", **env), cwd=Path("/"), check=False
     )

@@ -131,10 +131,10 @@ def settle(
 ) -> Place:
     """Where the cluster will live and whom it runs as; programs are copied where nothing else helps.
 
-    Raises: Refused when we are root and no account can run it.
+    Raises: Refused when no account can run it.
     """
     if os.geteuid() != 0:
-        return Place(programs=programs, account=Account.SELF, data_dir=data_dir)
+        return Place(programs=programs, account=_of_plain_user(programs, allowed), data_dir=data_dir)
     reachable = _others_may_enter(data_dir.parent)
     if Account.NOBODY in allowed and reachable and _runs_as_nobody(programs):
         return Place(programs=programs, account=Account.NOBODY, data_dir=data_dir)
@@ -154,6 +154,20 @@ def settle(
         hint="Run migrator as a user other than root, or give the environment a url of your own server.",
         code="root",
     )
+
+
+def _of_plain_user(programs: Programs, allowed: Sequence[Account]) -> Account:
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:  # a container's made-up user: initdb insists on a name
+        if Account.NAMESPACE in allowed and _runs_in_namespace(programs):
+            return Account.NAMESPACE
+        raise Refused(
+            f"PostgreSQL cannot be initialised by user {os.geteuid()}, who has no name on this machine",
+            hint="Add the user to /etc/passwd, or give the environment a url of your own server.",
+            code="no_user_name",
+        ) from None
+    return Account.SELF
 
 
 @cache
