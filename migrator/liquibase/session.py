@@ -19,7 +19,7 @@ from migrator.errors import (
     ToolFailed,
     TransactionLost,
 )
-from migrator.liquibase import java, source
+from migrator.liquibase import java
 from migrator.liquibase.install import Jars
 from migrator.liquibase.models import (
     Changeset,
@@ -32,6 +32,7 @@ from migrator.liquibase.models import (
     Mode,
     Updated,
 )
+from migrator.liquibase.source import Lines
 from migrator.postgres import write_set
 from migrator.postgres.session import Row
 from migrator.processes import Child
@@ -48,7 +49,7 @@ class Liquibase:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._sent = 0
-        self._root = Path()
+        self._lines = Lines(Path())
         self._files: dict[str, str | None] = {}
 
     @classmethod
@@ -71,7 +72,7 @@ class Liquibase:
 
         Raises: ConnectionFailed; ToolFailed when the worker is gone.
         """
-        self._root = options.root
+        self._lines = Lines(options.root)
         answer = self._call(
             "connect",
             timeout_s=_START_S,
@@ -276,7 +277,7 @@ class Liquibase:
         )
         if changeset.state not in {ChangesetState.PENDING, ChangesetState.CHANGED}:
             return changeset
-        line = source.line_of(self._root, changeset.file, changeset_id=changeset.id, author=changeset.author)
+        line = self._lines.of(changeset.file, changeset_id=changeset.id, author=changeset.author)
         return replace(changeset, line=line)
 
     def _place(self, key: str | None, sqlstate: str | None = None) -> Place:
@@ -284,7 +285,7 @@ class Liquibase:
             return Place(sqlstate=sqlstate)
         path, changeset_id, author = [*key.split("::", 2), "", ""][:3]
         file = self._files.get(key) or path
-        line = source.line_of(self._root, file, changeset_id=changeset_id, author=author)
+        line = self._lines.of(file, changeset_id=changeset_id, author=author)
         return Place(changeset=key, file=file, line=line, sqlstate=sqlstate)
 
     def _raise(self, error: dict[str, Any]) -> NoReturn:

@@ -3,66 +3,87 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 _NEAR = 12  # lines between a changeset's id and its author in YAML and JSON
+_SQL_HEADER = re.compile(
+    r"^[ \t]*--[ \t]*changeset[ \t]+(?:\"(?P<qa>[^\"\n]+)\"|(?P<a>[^:\n]+)):[ \t]*(?:\"(?P<qi>[^\"\n]+)\"|(?P<i>\S+))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _XML_TAG = re.compile(r"<(?:\w+:)?changeSet\b[^>]*>", re.DOTALL)
+_ENTRY = re.compile(r"(?:^|[\s{,\-])[\"']?(?P<name>id|author)[\"']?\s*:\s*(?P<value>\"[^\"]*\"|'[^']*'|[^,}\s#]+)")
 
 
-def line_of(root: Path, file: str | None, *, changeset_id: str, author: str) -> int | None:
-    """The line, counted from 1; None when the file cannot be read or does not show it. Never raises."""
-    if file is None:
-        return None
-    try:
-        text = (root / file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    suffix = Path(file).suffix.lower()
-    if suffix == ".sql":
-        return _in_sql(text, changeset_id, author)
-    if suffix == ".xml":
-        return _in_xml(text, changeset_id, author)
-    return _in_keys(text, changeset_id, author)
+class Lines:
+    """The lines of the changesets of one project; each file is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: dict[str, dict[tuple[str, str], int]] = {}
+
+    def of(self, file: str | None, *, changeset_id: str, author: str) -> int | None:
+        """The line, counted from 1; None when the file cannot be read or does not show it. Never raises."""
+        if file is None:
+            return None
+        if file not in self._files:
+            self._files[file] = self._index(file)
+        found = self._files[file].get((changeset_id, author))
+        # a plain SQL file is one changeset
+        return 1 if found is None and author == "includeAll" and file.lower().endswith(".sql") else found
+
+    def _index(self, file: str) -> dict[tuple[str, str], int]:
+        try:
+            text = (self._root / file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return {}
+        suffix = Path(file).suffix.lower()
+        entries = _in_sql(text) if suffix == ".sql" else _in_xml(text) if suffix == ".xml" else _in_keys(text)
+        index: dict[tuple[str, str], int] = {}
+        for changeset_id, author, line in entries:
+            index.setdefault((changeset_id, author), line)
+        return index
 
 
-def _in_sql(text: str, changeset_id: str, author: str) -> int | None:
-    header = re.compile(
-        rf"^\s*--\s*changeset\s+[\"']?{re.escape(author)}[\"']?\s*:\s*[\"']?{re.escape(changeset_id)}[\"']?(?=\s|$)",
-        re.IGNORECASE | re.MULTILINE,
-    )
-    found = header.search(text)
-    if found is not None:
-        return _line(text, found.start() + len(found.group()) - len(found.group().lstrip()))
-    return 1 if author == "includeAll" else None
+def _in_sql(text: str) -> Iterator[tuple[str, str, int]]:
+    line, counted = 1, 0
+    for header in _SQL_HEADER.finditer(text):
+        line += text.count("\n", counted, header.start())
+        counted = header.start()
+        yield header["qi"] or header["i"], (header["qa"] or header["a"]).strip(), line
 
 
-def _in_xml(text: str, changeset_id: str, author: str) -> int | None:
+def _in_xml(text: str) -> Iterator[tuple[str, str, int]]:
+    line, counted = 1, 0
     for tag in _XML_TAG.finditer(text):
-        if _attribute(tag.group(), "id") == changeset_id and _attribute(tag.group(), "author") == author:
-            return _line(text, tag.start())
-    return None
+        line += text.count("\n", counted, tag.start())
+        counted = tag.start()
+        yield _attribute(tag.group(), "id"), _attribute(tag.group(), "author"), line
 
 
-def _in_keys(text: str, changeset_id: str, author: str) -> int | None:
-    lines = text.splitlines()
-    has_id, has_author = _entry("id", changeset_id), _entry("author", author)
-    candidates = [number for number, line in enumerate(lines) if has_id.search(line)]
-    for number in candidates:
-        if any(has_author.search(line) for line in lines[max(0, number - _NEAR) : number + _NEAR + 1]):
-            return number + 1
-    return candidates[0] + 1 if len(candidates) == 1 else None
+def _in_keys(text: str) -> Iterator[tuple[str, str, int]]:
+    """YAML and JSON: an id and the nearest author."""
+    ids: list[tuple[str, int]] = []
+    authors: list[tuple[str, int]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        for entry in _ENTRY.finditer(line):
+            (ids if entry["name"] == "id" else authors).append((entry["value"].strip("\"'"), number))
+    position = 0
+    for changeset_id, number in ids:
+        while position + 1 < len(authors) and _distance(authors[position + 1], number) < _distance(
+            authors[position], number
+        ):
+            position += 1
+        if authors and _distance(authors[position], number) <= _NEAR:
+            yield changeset_id, authors[position][0], number
 
 
-def _entry(name: str, value: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:^|[\s{{,\-])[\"']?{name}[\"']?\s*:\s*[\"']?{re.escape(value)}[\"']?\s*(?:[,}}#]|$)")
+def _distance(author: tuple[str, int], number: int) -> float:
+    # an author of the changeset before comes as near as one's own: what follows the id counts as nearer
+    return abs(author[1] - number) + (0.5 if author[1] < number else 0.0)
 
 
-def _attribute(tag: str, name: str) -> str | None:
-    from html import unescape
-
+def _attribute(tag: str, name: str) -> str:
     found = re.search(rf"\s{name}\s*=\s*(\"([^\"]*)\"|'([^']*)')", tag)
-    return None if found is None else unescape(found.group(2) if found.group(2) is not None else found.group(3))
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
+    return "" if found is None else unescape(found.group(2) if found.group(2) is not None else found.group(3))

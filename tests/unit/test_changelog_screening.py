@@ -7,7 +7,7 @@ import pytest
 
 from migrator.errors import Refused
 from migrator.liquibase.changelog import screen
-from migrator.liquibase.source import line_of
+from migrator.liquibase.source import Lines
 from migrator.liquibase.sqltext import statements
 
 XML = '<databaseChangeLog xmlns="http://www.liquibase.org/xml/ns/dbchangelog">\n{}\n</databaseChangeLog>\n'
@@ -286,7 +286,7 @@ def test_statements_know_their_lines() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("a.sql", "--liquibase formatted sql\n\n-- changeset ann:7-x runAlways:true\nselect 1;\n", 3),
+        ("a.sql", "--liquibase formatted sql\n\n-- changeset ann : 7-x runAlways:true\nselect 1;\n", 3),
         ("a.sql", '--liquibase formatted sql\n--changeset "ann":"7-x"\nselect 1;\n', 2),
         ("a.xml", '<a>\n<changeSet id="1" author="ann"/>\n<changeSet\n  author="ann"\n  id="7-x">\n</a>', 3),
         ("a.yaml", "databaseChangeLog:\n- changeSet:\n    id: 7-x\n    author: bob\n" + "#\n" * 20
@@ -296,8 +296,15 @@ def test_statements_know_their_lines() -> None:
 )  # fmt: skip
 def test_line_of_a_changeset_is_found_in_every_format(tmp_path: Path, name: str, text: str, line: int) -> None:
     write(tmp_path, {name: text})
-    assert line_of(tmp_path, name, changeset_id="7-x", author="ann") == line
+    assert Lines(tmp_path).of(name, changeset_id="7-x", author="ann") == line
 
 
 def test_line_of_an_unknown_file_is_none(tmp_path: Path) -> None:
-    assert line_of(tmp_path, "no.sql", changeset_id="1", author="a") is None
+    assert Lines(tmp_path).of("no.sql", changeset_id="1", author="a") is None
+
+
+def test_ten_changesets_of_one_yaml_file_keep_their_lines(tmp_path: Path) -> None:
+    one = "  - changeSet:\n      id: {0}\n      author: a{0}\n      changes: []\n"
+    write(tmp_path, {"a.yaml": "databaseChangeLog:\n" + "".join(one.format(n) for n in range(10))})
+    lines = Lines(tmp_path)
+    assert [lines.of("a.yaml", changeset_id=str(n), author=f"a{n}") for n in range(10)] == list(range(3, 43, 4))
