@@ -23,6 +23,7 @@ from great_expectations.data_context.types.base import (
 )
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 from psycopg import sql
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql import quoted_name
 
@@ -40,6 +41,15 @@ _RELATION = """
 SELECT n.nspname, c.relname
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = pg_catalog.to_regclass({}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
+
+# The element's type stands for an array's.
+_COLUMN_TYPES = """
+SELECT a.attname, pg_catalog.format_type(b.oid, NULL), b.typtype
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+WHERE a.attrelid = pg_catalog.to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
 """
 
 _log = logging.getLogger(__name__)
@@ -97,6 +107,9 @@ def _batch(suite: Mapping[str, Any], memory: Memory) -> Any:
         selectable = sql.Identifier(schema, name)
         _has_rows(suite, sql.SQL("SELECT 1 FROM {} LIMIT 1").format(selectable), memory)
         _distinct(sql.SQL("SELECT * FROM {} LIMIT 0").format(selectable), memory)
+        readable = _readable(selectable, memory)
+        if readable is not None:
+            return _of_query(_Query(readable, memory))
         # `quoted_name` with quotes: otherwise Great Expectations folds the schema to lower case.
         return (
             _source(memory)
@@ -107,8 +120,29 @@ def _batch(suite: Mapping[str, Any], memory: Memory) -> Any:
     batch = _Query(query, memory)
     _has_rows(suite, f"{batch.text} LIMIT 1", memory)
     _distinct(f"{batch.text} LIMIT 0", memory)
+    return _of_query(batch)
+
+
+def _of_query(batch: _Query) -> Any:
     asset = _source(batch).add_query_asset("batch", query=batch.spelled)
     return asset.add_batch_definition_whole_table("batch").get_batch()
+
+
+def _readable(relation: sql.Identifier, memory: Memory) -> str | None:
+    """A query in which columns of types that SQLAlchemy does not know are text; None where it knows all of them.
+
+    Great Expectations asks for the type of every column of a table, and fails at one that has none: a composite.
+    """
+    literal = sql.Literal(relation.as_string(None))
+    columns = memory.query(sql.SQL(_COLUMN_TYPES).format(literal).as_string(None)).rows
+    strange = {str(name) for name, base, kind in columns if kind not in ("e", "d") and base not in ischema_names}
+    if not strange:
+        return None
+    fields = sql.SQL(", ").join(
+        sql.SQL("{0}::text AS {0}" if str(name) in strange else "{0}").format(sql.Identifier(str(name)))
+        for name, _, _ in columns
+    )
+    return sql.SQL("SELECT {} FROM {}").format(fields, relation).as_string(None)
 
 
 def _source(transport: Transport) -> Any:
