@@ -110,7 +110,7 @@ def _privileges(environment: Environment, login: Login, admin: PgSession) -> Ite
         )
     elif not found:
         yield Finding(name="privileges", status="ok", detail=f"{user} may do all that a run does")
-    yield from _problems("database", obstacles.of_database(admin, login.database, offline=False, may_restore=copies))
+    yield from _problems("database", obstacles.of_database(admin, login.database, offline=False))
 
 
 def _problems(name: str, found: list[Obstacle]) -> Iterator[Finding]:

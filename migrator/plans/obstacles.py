@@ -54,8 +54,8 @@ def of_pooler(target: Session) -> list[Obstacle]:
     ]
 
 
-def of_database(admin: Session, database: str, *, offline: bool, may_restore: bool) -> list[Obstacle]:
-    """What passes through a fence, or would be lost by a swap."""
+def of_database(admin: Session, database: str, *, offline: bool) -> list[Obstacle]:
+    """What passes through a fence."""
     found = [
         Obstacle(
             what=f"prepared transaction {prepared.gid} of {prepared.owner} is open",
@@ -72,14 +72,6 @@ def of_database(admin: Session, database: str, *, offline: bool, may_restore: bo
             Obstacle(what=f"a superuser is connected and cannot be ended ({one})", remedy="close that session")
             for one in sessions.foreign(admin, database, own_run=None)
             if one.is_superuser and one.backend_type == "client backend"
-        ]
-    if may_restore:
-        found += [
-            Obstacle(
-                what=f"logical slot {name} stays with the database's OID, so a restore would cut it off",
-                remedy="drop the slot, or set backup.restore = 'never'",
-            )
-            for name in sessions.logical_slots(admin, database)
         ]
     return found
 

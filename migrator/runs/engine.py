@@ -5,6 +5,9 @@ Every path out of here ends with an outcome that is true of the database: see `O
 
 from __future__ import annotations
 
+import traceback
+from contextlib import suppress
+
 from migrator.errors import (
     Interrupted,
     Locked,
@@ -85,25 +88,56 @@ def _begin(run: Run) -> None:
 
 
 def _carry_out(run: Run) -> None:
-    """All steps after preflight, with the fallback and the retries that are allowed."""
+    """All steps after preflight, with the fallback and the retries that are allowed; or the way back."""
     while True:
         try:
-            for step in ways.steps_of(run):
-                if not (run.facts.committed and step.name not in _AFTER_PROOF):
-                    perform(run, step)
+            failure = _attempt(run)
+            if failure is None:
+                return
+            again = _again(run, failure)
+            if again is None:
+                go_back(run, _the_cause(run, failure))
+                return
+            wait_before_retry(run, again)
         except (LockLost, TakenOver) as error:
             leave_alone(run, error)
-        except MigratorError as error:
-            if run.facts.committed or _is_past_proof(run):
-                _leave_unfinished(run, error)
-            elif (again := _again(run, error)) is not None:
-                wait_before_retry(run, again)
-                continue
-            else:
-                go_back(run, _the_cause(run, error))
-        else:
-            run.record.outcome = run.record.outcome or Outcome.MIGRATED
-        return
+            return
+        except MigratorError as error:  # of the wait: a signal, or what was left behind could not be proven gone
+            go_back(run, error)
+            return
+
+
+def _attempt(run: Run) -> MigratorError | None:
+    """None when the run has ended, with its outcome set; else why it did not get past the point of proof.
+
+    Raises: LockLost, TakenOver.
+    """
+    try:
+        for step in ways.steps_of(run):
+            if not (run.facts.committed and step.name not in _AFTER_PROOF):
+                perform(run, step)
+    except (LockLost, TakenOver):
+        raise
+    except MigratorError as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001  a bug of ours must not leave users locked out
+        failure = _bug(run, error)
+    else:
+        run.record.outcome = run.record.outcome or Outcome.MIGRATED
+        return None
+    if run.facts.committed or _is_past_proof(run):
+        _leave_unfinished(run, failure)
+        return None
+    return failure
+
+
+def _bug(run: Run, error: Exception) -> MigratorError:
+    log = run.folder / "bug.log"
+    with suppress(OSError):
+        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return StepFailed(
+        f"This is a bug in migrator: {type(error).__name__}: {error}", hint=f"Please report it with {log}.", code="bug"
+    )
 
 
 def perform(run: Run, step: Step) -> None:
@@ -247,7 +281,10 @@ def close(run: Run) -> None:
                 run.save()
             else:
                 run.journal.close_run(run.id, record)
-    except TakenOver as error:
+    except (TakenOver, StepFailed) as error:  # the verdict on the database stands, whatever became of the journal
         run.warn(error.message)
+        if record.outcome is Outcome.MIGRATED:
+            record.outcome = Outcome.UNFINISHED
+            record.exit_code = Outcome.UNFINISHED.exit_code
     finally:
         run.close()

@@ -68,6 +68,7 @@ class Facts(BaseModel):
     # maintain
     outside: dict[str, dict[str, str]] = Field(default_factory=dict)  # provider -> what stood before
     fence_up: bool = False
+    fence: str | None = None  # its description, for the case that the changelog overwrites the database's comment
     # hold
     xid: str | None = None
     snapshot: str | None = None

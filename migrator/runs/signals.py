@@ -30,6 +30,7 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may install handlers; an embedding program keeps its own
             return
+        self._pending, self._raised, self.going_back = None, False, False
         before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             yield

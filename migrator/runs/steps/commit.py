@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrator.errors import MigratorError, NotProven
+from migrator.errors import MaintenanceFailed, MigratorError, NotProven
 from migrator.postgres import fence
 from migrator.runs import ladder, liquibase_session
 from migrator.runs.record import StepName
@@ -20,8 +20,7 @@ class CommitStep:
 
         Raises: TransactionLost, NotProven when the server does not say what became of the transaction.
         """
-        if run.facts.fence_up:
-            fence.note(run.the_admin(), run.database, phase="verified")
+        _note_verified(run)
         with signals.shielded():
             failure: MigratorError | None = None
             try:
@@ -40,3 +39,14 @@ class CommitStep:
     def undo(self, run: Run) -> str | None:
         """Nothing: whether the transaction was committed is asked by the ladder."""
         return None
+
+
+def _note_verified(run: Run) -> None:
+    """The fence says that the transaction may be committed: what a recovery without a journal goes by."""
+    run.save()
+    if not run.facts.fence_up:
+        return
+    try:
+        fence.note(run.the_admin(), run.database, phase="verified")
+    except MaintenanceFailed as error:  # a changeset's own COMMENT ON DATABASE locks it until the commit
+        run.warn(f"The fence could not be told that everything is verified; the journal knows: {error.message}")

@@ -43,7 +43,7 @@ class MaintainStep:
         admin = run.the_admin()
         run.facts.fence_up = True
         run.save()
-        fence.put_up(
+        standing = fence.put_up(
             admin,
             run.database,
             run_id=run.id,
@@ -53,6 +53,8 @@ class MaintainStep:
             way=run.record.way.value if run.record.way is not None else None,
             reason=f"migration {run.record.changelog}",
         )
+        run.facts.fence = standing.to_comment()
+        run.save()
         fence.note(admin, run.database, changelog=run.record.changelog)
         run.progress(self.name, "draining sessions")
         drained = fence.drain(admin, run.database, run_id=run.id, timeout_s=run.environment.limits.drain_s)
@@ -87,7 +89,8 @@ def let_in(run: Run) -> str | None:
         run.watch.fenced(None)
     problems: list[str] = []
     if run.facts.fence_up:
-        fence.take_down(run.the_admin(), run.database, run_id=run.id)
+        known = fence.Fence.from_comment(run.facts.fence) if run.facts.fence is not None else None
+        fence.take_down(run.the_admin(), run.database, run_id=run.id, known=known)
         run.facts.fence_up = False
         run.save()
     for provider in reversed(providers(run)):

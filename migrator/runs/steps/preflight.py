@@ -10,6 +10,7 @@ from migrator.liquibase.models import Changeset
 from migrator.plans import impact, obstacles, pending, proof, way
 from migrator.plans.obstacles import Obstacle
 from migrator.postgres import catalog, sessions, soundness
+from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.session import Session
 from migrator.runs import inspection, liquibase_session, restore, state, stores
@@ -18,6 +19,7 @@ from migrator.runs.record import ChangesetRecord, Outcome, ProofLevel, StepName,
 from migrator.runs.run import Run
 
 _DUMP_BYTES_PER_S = 60e6  # one connection, compressed; slow on purpose, so that the estimate is on the safe side
+_NO_RESTORE = "mend it, or set backup.restore = 'never', or way = 'atomic'"
 _RESTORE_BYTES_PER_S = 40e6
 
 
@@ -115,7 +117,9 @@ class PreflightStep:
         environment = run.environment
         mode = environment.maintenance.database
         admin = run.the_admin()
-        found = obstacles.of_database(admin, run.database, offline=run.offline, may_restore=may_need_restore(run))
+        found = obstacles.of_database(admin, run.database, offline=run.offline)
+        if may_need_restore(run):
+            found += [Obstacle(what=one, remedy=_NO_RESTORE) for one in swap_obstacles.to_swap(admin, run.database)]
         found += obstacles.of_privileges(
             admin,
             run.database,
