@@ -18,7 +18,7 @@ from migrator.errors import MigrationFailed, ToolFailed
 from migrator.liquibase import install, java
 from migrator.liquibase.models import ChangesetEvent, LiquibaseOptions
 from migrator.liquibase.session import Liquibase
-from tests.integration.liquibase_fixtures import Project, Worker
+from tests.integration.liquibase_fixtures import VERSIONS, Project, Worker
 
 SLOW = "--liquibase formatted sql\n--changeset a:1\ncreate table t(id int);\n--changeset a:2\nselect pg_sleep(60);\n"
 
@@ -174,11 +174,12 @@ def test_environment_of_the_worker_holds_no_more_than_it_needs(project: Project)
     assert names <= {*java.worker_env(Path("/x")), "LC_CTYPE"}
 
 
-def test_six_operations_take_little_time_once_the_cache_is_trained(project: Project) -> None:
-    jars, home = install.jars_for("5.0.4", None), install.java_home(None)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_six_operations_take_little_time_once_the_cache_is_trained(project: Project, version: str) -> None:
+    jars, home = install.jars_for(version, None), install.java_home(None)
     assert java.train(jars, home)
     changelog = project.sql("\ncreate table t(id int primary key);", "\ninsert into t values (1);")
-    options = LiquibaseOptions(version="5.0.4", root=project.root)
+    options = LiquibaseOptions(version=version, root=project.root)
     began = time.monotonic()
     liquibase = Liquibase.start(jars, home, log=project.root / "log")
     try:
