@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from migrator.liquibase import connection, held, status
+from migrator.liquibase import connection, status, verdict
 from migrator.liquibase.events import ChangesetListener, key
-from migrator.liquibase.failures import Failure, from_java, sqlstate_of
-from migrator.liquibase.held import HeldConnection, WatchedConnection, WriteSet
-
-_COMPANION = ".rollback.sql"
+from migrator.liquibase.failures import Failure, from_java
+from migrator.liquibase.held import HeldConnection
+from migrator.liquibase.parsing import Parsing
+from migrator.liquibase.watched import WatchedConnection, WriteSet, state
 
 
 class Commands:
@@ -96,7 +96,7 @@ class Commands:
     def query_typed(self, request: dict[str, Any]) -> dict[str, Any]:
         """One SELECT or SHOW, which cannot write and leaves nothing behind."""
         sql, real = request["sql"], self._connection()
-        _single_query(sql)
+        connection.need_single_query(sql)
         timeout_ms = round(request["statement_timeout_s"] * 1000)
         savepoint = real.setSavepoint()
         try:
@@ -115,8 +115,8 @@ class Commands:
 
     def changesets(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._scope(), self._reading():
-            changelog = self._parse(request["changelog"])
-            contexts, labels = self._filters()
+            changelog = self._parsing().parse(request["changelog"])
+            contexts, labels = self._parsing().filters()
             try:
                 return {"changesets": status.Status(self._database, contexts=contexts, labels=labels).of(changelog)}
             finally:
@@ -145,7 +145,7 @@ class Commands:
             if isinstance(front, HeldConnection):
                 front.end_update()
         except (Failure, jpype.JException) as error:
-            failure = self._judge(error, listener)
+            failure = verdict.of(error if isinstance(error, Failure) else from_java(error), front, listener)
             if isinstance(front, HeldConnection):
                 front.really_roll_back()
             else:
@@ -194,8 +194,8 @@ class Commands:
         command.addArgumentValue("database", self._database)
         if changelog is not None:
             command.addArgumentValue("changelogFile", changelog)
-            command.addArgumentValue("databaseChangelog", self._parse(changelog))
-            command.addArgumentValue("changelogParameters", self._parameters())
+            command.addArgumentValue("databaseChangelog", self._parsing().parse(changelog))
+            command.addArgumentValue("changelogParameters", self._parsing().parameters())
             command.addArgumentValue("contextFilter", self._options["contexts"])
             command.addArgumentValue("labelFilter", self._options["labels"])
         if listener is not None:
@@ -220,58 +220,8 @@ class Commands:
             except jpype.JException as error:
                 raise from_java(error) from error
 
-    def _parse(self, changelog: str) -> Any:
-        """The changelog with the rollbacks that stand in files beside plain SQL changelogs."""
-        import jpype
-
-        accessor = jpype.JClass("liquibase.Scope").getCurrentScope().getResourceAccessor()
-        try:
-            parser = (
-                jpype.JClass("liquibase.parser.ChangeLogParserFactory").getInstance().getParser(changelog, accessor)
-            )
-            parsed = parser.parse(changelog, self._parameters(), accessor)
-            self._attach_rollbacks(parsed, accessor)
-        except jpype.JException as error:
-            raise from_java(error, kind=None if sqlstate_of(error) else "changelog") from error
-        return parsed
-
-    def _attach_rollbacks(self, parsed: Any, accessor: Any) -> None:
-        import jpype
-
-        raw_sql = jpype.JClass("liquibase.change.core.RawSQLChange")
-        for changeset in list(parsed.getChangeSets()):
-            path = status.physical_path(changeset)
-            if str(changeset.getAuthor()) != "includeAll" or path is None or not path.lower().endswith(".sql"):
-                continue
-            if path.lower().endswith(_COMPANION):  # includeAll takes it for a changelog
-                parsed.getChangeSets().remove(changeset)
-                continue
-            companion = accessor.get(path[: -len(".sql")] + _COMPANION)
-            if companion.exists():
-                change = raw_sql(
-                    jpype.JClass("liquibase.util.StreamUtil").readStreamAsString(companion.openInputStream())
-                )
-                change.setSplitStatements(False)
-                change.setStripComments(False)
-                changeset.addRollbackChange(change)
-
-    def _parameters(self) -> Any:
-        import jpype
-
-        parameters = jpype.JClass("liquibase.changelog.ChangeLogParameters")(self._database)
-        contexts, labels = self._filters()
-        parameters.setContexts(contexts)
-        parameters.setLabels(labels)
-        for name, value in self._options["parameters"].items():
-            parameters.set(name, value)
-        return parameters
-
-    def _filters(self) -> tuple[Any, Any]:
-        import jpype
-
-        contexts = jpype.JClass("liquibase.Contexts")(self._options["contexts"])
-        labels = jpype.JClass("liquibase.LabelExpression")(self._options["labels"])
-        return contexts, labels
+    def _parsing(self) -> Parsing:
+        return Parsing(self._database, self._options)
 
     def _liquibase_database(self) -> Any:
         import jpype
@@ -344,7 +294,7 @@ class Commands:
                 yield
             finally:
                 if not real.getAutoCommit():
-                    real.commit() if held.state(real) == "OPEN" else real.rollback()
+                    real.commit() if state(real) == "OPEN" else real.rollback()
             return
         savepoint = real.setSavepoint()
         try:
@@ -365,32 +315,6 @@ class Commands:
             )
         sql = [str(c.getSql()) for c in changeset.getChanges() if hasattr(c, "getSql") and c.getSql() is not None]
         front.begin_changeset(may_fail=status.may_fail_and_go_on(changeset), sql=sql)
-
-    def _judge(self, error: BaseException, listener: ChangesetListener) -> Failure:
-        """The failure to report: the first thing that went wrong, and whether one transaction is to blame."""
-        front = self._front
-        reported = error if isinstance(error, Failure) else from_java(error)
-        failure = listener.refused or reported
-        at = key(listener.current) if listener.current else None
-        if isinstance(front, HeldConnection):
-            failure = self._judge_held(front, failure, reported)
-        failure.changeset = failure.changeset or at
-        return failure
-
-    @staticmethod
-    def _judge_held(front: HeldConnection, failure: Failure, reported: Failure) -> Failure:
-        lost = front.lost
-        if lost is not None:
-            if lost.kind != "lost" and reported.sqlstate != lost.sqlstate:
-                # Liquibase would have carried on from this error after a ROLLBACK of its own
-                lost.kind, lost.code = "lost", "error_swallowed"
-            failure = lost
-        if failure.kind == "migration" and failure.sqlstate in held.NOT_IN_ONE_TRANSACTION:
-            failure.kind = "lost"
-            failure.message += f" (not possible in one transaction: {held.NOT_IN_ONE_TRANSACTION[failure.sqlstate]})"
-        if front.status_of_transaction_after_failure() == "committed":
-            failure.kind, failure.committed = "lost", True
-        return failure
 
     def _has_ledger(self) -> bool:
         import jpype
@@ -447,18 +371,3 @@ class _SameThread:
         import jpype
 
         return jpype.JProxy("java.util.concurrent.Executor", dict={"execute": lambda task: task.run()})
-
-
-def _single_query(sql: str) -> None:
-    """Raises: Failure unless it is exactly one SELECT or SHOW (a COMMIT in it would be a real one)."""
-    import jpype
-
-    try:
-        parsed = jpype.JClass("org.postgresql.core.Parser").parseJdbcSql(sql, True, False, True, False, False)
-    except jpype.JException as error:
-        raise from_java(error, kind="sql") from error
-    queries = [query for query in parsed if str(query.nativeSql).strip()]
-    kind = str(queries[0].command.getType().name()) if len(queries) == 1 else ""
-    is_show = kind == "BLANK" and str(queries[0].nativeSql).lstrip().upper().startswith("SHOW")
-    if kind not in {"SELECT", "WITH"} and not is_show:
-        raise Failure("sql", "only a single SELECT or SHOW is run here", code="not_a_query")

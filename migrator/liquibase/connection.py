@@ -124,3 +124,18 @@ def one(real: Any, sql: str) -> str:
     """The first column of the only row."""
     _, found = rows(real, sql)
     return found[0][0] or ""
+
+
+def need_single_query(sql: str) -> None:
+    """Raises: Failure unless it is exactly one SELECT or SHOW (a COMMIT in it would be a real one)."""
+    import jpype
+
+    try:
+        parsed = jpype.JClass("org.postgresql.core.Parser").parseJdbcSql(sql, True, False, True, False, False)
+    except jpype.JException as error:
+        raise from_java(error, kind="sql") from error
+    queries = [query for query in parsed if str(query.nativeSql).strip()]
+    kind = str(queries[0].command.getType().name()) if len(queries) == 1 else ""
+    is_show = kind == "BLANK" and str(queries[0].nativeSql).lstrip().upper().startswith("SHOW")
+    if kind not in {"SELECT", "WITH"} and not is_show:
+        raise Failure("sql", "only a single SELECT or SHOW is run here", code="not_a_query")

@@ -15,7 +15,7 @@ import threading
 from typing import Any, BinaryIO
 
 from migrator.liquibase.commands import Commands
-from migrator.liquibase.failures import Failure
+from migrator.liquibase.failures import Failure, from_java
 from migrator.processes import die_with_parent
 
 _OPERATIONS = (
@@ -85,6 +85,8 @@ def start_jvm(settings: dict[str, Any]) -> None:
 
 def serve(requests: Requests, channel: Channel) -> None:
     """Every request is answered, in order, until there are no more."""
+    import jpype
+
     commands = Commands(channel.event)
     operations = {name: getattr(commands, name) for name in _OPERATIONS}
     while (request := requests.next()) is not None:
@@ -93,6 +95,8 @@ def serve(requests: Requests, channel: Channel) -> None:
             answer = operations[request["op"]](request)
         except Failure as failure:
             channel.send({"id": request["id"], "error": failure.payload()})
+        except jpype.JException as error:
+            channel.send({"id": request["id"], "error": from_java(error).payload()})
         except Exception as error:  # noqa: BLE001  the parent must get an answer; it raises it as a bug
             channel.send({"id": request["id"], "error": Failure("bug", f"{type(error).__name__}: {error}").payload()})
             sys.excepthook(*sys.exc_info())

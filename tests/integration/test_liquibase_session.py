@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import psycopg
 import pytest
 
+from migrator.config.login import Secret
 from migrator.errors import ConnectionFailed, MigrationFailed, Refused, StepFailed
 from migrator.liquibase import ledger
 from migrator.liquibase.models import ChangesetState
@@ -372,3 +374,36 @@ def test_cancelled_statement_fails_the_run_cleanly(project: Project) -> None:
         thread.join()
     assert caught.value.place.sqlstate == "57014"
     assert project.tables() == {"busy"}
+
+
+def test_listing_works_for_a_role_that_may_only_read_and_says_what_it_may_not(project: Project) -> None:
+    changelog = project.sql(TABLE, "\nselect 1;")
+    project.apply(changelog)
+    role = f"reader_{project.login.database}"
+    project.run(f"create role {role} login password 'x'")
+    original = project.login
+    try:
+        project.login = replace(original, user=role, password=Secret("x"))
+        with pytest.raises(StepFailed, match="permission denied"):
+            project.changesets(changelog)
+        project.login = original
+        project.run(f"grant select on databasechangelog to {role}")
+        project.login = replace(original, user=role, password=Secret("x"))
+        assert [changeset.state for changeset in project.changesets(changelog)] == [ChangesetState.RAN] * 2
+        project.liquibase.disconnect()
+    finally:
+        project.login = original
+        project.run(f"revoke all on databasechangelog from {role}; drop role {role}")
+
+
+def test_connection_that_is_lost_between_two_calls_is_an_error_and_can_be_made_anew(project: Project) -> None:
+    project.hold()
+    project.run(
+        f"select pg_terminate_backend(pid) from pg_stat_activity where application_name = '{project.application_name}'"
+    )
+    with pytest.raises(MigrationFailed):
+        project.update(project.sql(TABLE))
+    project.liquibase.rollback()
+    project.liquibase.disconnect()
+    project.apply(project.sql(TABLE))
+    assert "t" in project.tables()
