@@ -18,7 +18,7 @@ GUARDED: Layer = {
 
 # No backup is made here: at this size one exists already, and is verified once a kind for it is available.
 ONLINE: Layer = {
-    "way": "atomic",
+    "way": "auto",  # atomic without a fallback; what says runInTransaction=false is done in place
     "proof": "write_set",
     "maintenance.database": "none",
     "backup.kinds": (),

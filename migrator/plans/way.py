@@ -62,7 +62,8 @@ def choose(wanted: str, pending: Sequence[Applicable], *, protected: bool, maint
             f"{MAX_SAVEPOINTS_WHILE_OTHERS_WORK} of them slow down every other session of the server.",
             hint="Split the changelog, or run it under maintenance.",
         )
-    fallback = "stepwise" if wanted == "auto" and not protected else None
+    # Without a fence a half-applied changelog is seen by users: then a failed transaction is the end of the run.
+    fallback = "stepwise" if wanted == "auto" and not protected and maintenance == "offline" else None
     return Choice(way="atomic", fallback=fallback, reason="every pending changeset may run in a transaction")
 
 

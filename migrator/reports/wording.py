@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 
+from migrator.runs.words import count
+
+__all__ = ["count", "duration", "one_line", "size", "visible"]
+
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # controls, direction marks, halves of pairs, no characters at all
 _KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join letters in some scripts
 
@@ -40,8 +44,3 @@ def size(size_bytes: int) -> str:
             return f"{amount:.1f} {unit}" if amount < 9.95 and unit != "B" else f"{amount:.0f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """1 table, 41 tables, 12,345 rows."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

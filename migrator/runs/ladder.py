@@ -15,11 +15,14 @@ from contextlib import closing
 
 from migrator.errors import MigratorError, NotProven, StepFailed
 from migrator.liquibase import ledger
-from migrator.postgres import sequences, sessions
+from migrator.plans import impact
+from migrator.postgres import sequences, sessions, soundness
+from migrator.postgres.transactions import statement
 from migrator.runs import liquibase_session, restore, state
 from migrator.runs.facts import sequences_of
 from migrator.runs.record import Outcome, Way
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 _END_SESSIONS_S = 30.0
 _KEPT_ROLES = frozenset({"lock", "orchestrator", "watch"})
@@ -129,6 +132,7 @@ def _roll_back(run: Run) -> str | None:
                 liquibase.rollback_count(
                     run.record.changelog, executed, timeout_s=run.environment.limits.migration_timeout_s
                 )
+        _drop_invalid_indexes(run)
         with closing(run.session("ledger")) as session:
             ledger.put_back(session, run.environment.liquibase_schema, state.ledger_rows(run.facts))
     except MigratorError as error:
@@ -144,8 +148,21 @@ def _roll_back(run: Run) -> str | None:
             changeset.status = "rolled_back"
     if run.facts.fingerprinted is not None:
         run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
-    run.prove(f"Liquibase rolled back {executed} changesets; schema and rows are what they were ({state.scope(run)}).")
+    run.prove(
+        f"Liquibase rolled back {count(executed, 'changeset')}; schema and rows are what they were ({state.scope(run)})."
+    )
     return None
+
+
+def _drop_invalid_indexes(run: Run) -> None:
+    """An index that this run's CREATE INDEX CONCURRENTLY left invalid is gone: no changeset's rollback knows of it."""
+    with closing(run.session("clean-up")) as session:
+        for name, identifier in soundness.invalid_indexes(session).items():
+            # One that no changeset names may be somebody else's, being built at this moment.
+            if f"index {name} is invalid" in run.facts.unsound_before or impact.bare(name) not in run.facts.words:
+                continue
+            session.execute(statement("DROP INDEX CONCURRENTLY IF EXISTS {}", identifier))
+            run.warn(f"Dropped the invalid index {name}, which a failed changeset had left behind.")
 
 
 def _executed(run: Run) -> tuple[int, str | None]:

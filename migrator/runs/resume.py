@@ -58,6 +58,7 @@ def _take_over(run: Run, *, force: bool) -> None:
     for entry in run.record.steps:
         if entry.status == "running":
             entry.status = "interrupted"
+    run.record.warnings = []  # what an earlier process gave up on is looked at anew
     run.record.outcome = run.record.exit_code = run.record.error = run.record.next_command = None
     run.save()
     ladder.end_sessions(run)

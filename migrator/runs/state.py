@@ -14,6 +14,7 @@ from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 LEDGER_TABLES = ("databasechangelog", "databasechangeloglock")
 
@@ -118,8 +119,8 @@ def written_but_not_compared(run: Run, write_set: Sequence[str]) -> list[str]:
 def scope(run: Run) -> str:
     """What a comparison covers, in words."""
     if run.facts.fingerprinted is None:
-        return f"schema, {len(run.facts.tables_before or {})} tables, sequences and large objects"
-    return f"schema and {len(run.facts.tables_before or {})} tables"
+        return f"schema, {count(len(run.facts.tables_before or {}), 'table')}, sequences and large objects"
+    return f"schema and {count(len(run.facts.tables_before or {}), 'table')}"
 
 
 def ledger_rows(facts: Facts) -> list[ledger.LedgerRow] | None:

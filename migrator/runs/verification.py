@@ -16,6 +16,7 @@ from migrator.runs import inspection, state
 from migrator.runs.facts import TableState
 from migrator.runs.record import StepName, TableRecord, Way
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 
 def verify(run: Run, session: Session) -> str:
@@ -41,7 +42,7 @@ def verify(run: Run, session: Session) -> str:
             hint="The report lists every check; correct the changelog or the data and run again.",
         )
     checks = [check for check in run.record.checks if check.phase == "after"]
-    return f"{len(checks)} checks, {len(run.record.write_set)} written tables, no surprise"
+    return f"{count(len(checks), 'check')}, {count(len(run.record.write_set), 'written table')}, no surprise"
 
 
 def _hidden_errors(run: Run) -> list[str]:
@@ -73,7 +74,7 @@ def _ledger(run: Run, session: Session) -> list[str]:
         if key not in planned and (key not in after or after[key].columns != row.columns)
     ]
     if not problems:
-        run.prove(f"The ledger holds the {len(planned)} planned changesets, and nothing else of it changed.")
+        run.prove(f"The ledger holds the {count(len(planned), 'planned changeset')}, and nothing else of it changed.")
     return problems
 
 
@@ -114,7 +115,7 @@ def _surprises(run: Run) -> list[str]:
     )
     if not run.record.surprises:
         run.prove(
-            f"Write set: {len(run.record.write_set)} tables were locked for writing, each of them named by a changeset"
+            f"Write set: {count(len(run.record.write_set), 'table')} locked for writing, each named by a changeset"
             f"{' or expected' if expected else ''}; every other table is unwritten (relation locks)."
         )
         run.not_proven(
@@ -145,7 +146,7 @@ def _rows(run: Run, session: Session, relations: Sequence[Relation]) -> list[str
             "their counts are reported, and the checks decide."
         )
     if run.facts.fingerprinted is not None:
-        run.not_proven(f"Only {len(before)} tables were hashed (proof {run.record.proof.level}).")
+        run.not_proven(f"Only {count(len(before), 'table')} hashed (proof {run.record.proof.level}).")
     return problems
 
 
@@ -199,7 +200,7 @@ def _untouched_tables(
         if (state_now.rows, state_now.digest) != (was.rows, was.digest):
             problems.append(f"{name} changed ({was.rows} rows before, {state_now.rows} now), though nothing names it")
     if not problems:
-        run.prove(f"{len(found)} tables that were not written have equal fingerprints before and after.")
+        run.prove(f"{count(len(found), 'unwritten table')} with equal fingerprints before and after.")
     return problems
 
 

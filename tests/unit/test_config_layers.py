@@ -75,7 +75,7 @@ def test_online_profile_holds_nobody_off_and_never_restores(tmp_path: Path) -> N
     environment = effective(
         tmp_path, LAYERS.replace("[environments.shop]\n", '[environments.shop]\nprofile = "online"\n')
     )
-    assert (environment.way, environment.proof) == ("atomic", "write_set")
+    assert (environment.way, environment.proof) == ("auto", "write_set")
     assert environment.maintenance.database == "none"
     assert environment.backup.restore == "never"
     assert environment.backup.kinds == ()

@@ -8,6 +8,7 @@ from migrator.runs import ladder, liquibase_session
 from migrator.runs.inspection import is_ledger
 from migrator.runs.record import ChangesetRecord, StepName, TableRecord, Way
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 
 class ApplyStep:
@@ -35,7 +36,7 @@ class ApplyStep:
         if run.record.way is not Way.ATOMIC:
             liquibase.disconnect()
         done = sum(1 for changeset in run.record.changesets if changeset.status == "executed")
-        return f"{done} changesets, {len(run.record.write_set)} tables written"
+        return f"{count(done, 'changeset')}, {count(len(run.record.write_set), 'table')} written"
 
     def undo(self, run: Run) -> str | None:
         """The database is proven to be what it was.

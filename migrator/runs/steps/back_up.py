@@ -16,6 +16,7 @@ from migrator.runs import state, stores
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 
 class BackUpStep:
@@ -38,7 +39,7 @@ class BackUpStep:
         run.save()
         if not run.environment.backup.kinds:
             run.not_proven("No backup was made: backup.kinds is empty, by decision of the configuration.")
-        return f"{note}, {len(run.facts.tables_before or {})} tables fingerprinted"
+        return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
 
     def undo(self, run: Run) -> str | None:
         """A finished backup is kept; what a killed process left half-made is set aside."""

@@ -17,6 +17,7 @@ from migrator.runs import inspection, liquibase_session, restore, state, stores
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, Outcome, ProofLevel, StepName, Way
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 _DUMP_BYTES_PER_S = 60e6  # one connection, compressed; slow on purpose, so that the estimate is on the safe side
 _NO_RESTORE = "mend it, or set backup.restore = 'never', or way = 'atomic'"
@@ -55,7 +56,7 @@ class PreflightStep:
         self._confirm(run)
         self._trial(run)
         self._checks_before(run)  # last: the process that runs the suites has been importing meanwhile
-        return f"{len(changesets)} changesets, {run.record.way}; proof {run.record.proof.level}"
+        return f"{count(len(changesets), 'changeset')}, {run.record.way}; proof {run.record.proof.level}"
 
     def undo(self, run: Run) -> str | None:
         """Nothing: preflight only looks."""
@@ -203,7 +204,7 @@ class PreflightStep:
         if not run.environment.protected:
             return
         question = (
-            f"{run.environment.name} is protected. Apply {len(run.facts.planned)} changesets of "
+            f"{run.environment.name} is protected. Apply {count(len(run.facts.planned), 'changeset')} of "
             f"{run.record.changelog} to {run.database}, {run.record.way}, maintenance "
             f"{run.environment.maintenance.database}?"
         )
