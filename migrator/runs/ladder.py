@@ -148,9 +148,8 @@ def _roll_back(run: Run) -> str | None:
             changeset.status = "rolled_back"
     if run.facts.fingerprinted is not None:
         run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
-    run.prove(
-        f"Liquibase rolled back {count(executed, 'changeset')}; schema and rows are what they were ({state.scope(run)})."
-    )
+    undone = count(executed, "changeset")
+    run.prove(f"Liquibase rolled back {undone}; schema and rows are what they were ({state.scope(run)}).")
     return None
 
 
