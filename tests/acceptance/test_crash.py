@@ -1,0 +1,203 @@
+"""A run that is killed anywhere can be ended: the database is migrated and verified, or exactly what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.config.login import Login
+from tests.acceptance.stage import Stage, crash_template, staged
+from tests.conftest import Server
+
+__all__ = ["crash_template"]
+
+slow = pytest.mark.slow
+STEPWISE = ("--way", "stepwise")
+ROLLED_BACK, RESTORED = "rolled_back", "restored"
+
+
+@pytest.fixture
+def stage(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Stage]:
+    with staged(server, crash_template, tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "started:preflight",
+        "progress:trying",
+        pytest.param("after:migrator.runs.restore:databases.create_empty", id="side database of the trial"),
+        pytest.param("before:migrator.runs.engine:ways.steps_of", id="after preflight"),
+    ],
+)
+def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: str) -> None:
+    run = stage.killed(moment, "run", "good.sql", *STEPWISE)
+    stage.assert_blocked(run)
+    assert stage.migrator("resume", run).code == 5
+    stage.assert_as_it_was()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("before:migrator.runs.steps.maintain:fence.put_up", id="before the fence"),
+        pytest.param("after:migrator.runs.steps.maintain:fence.put_up", id="after the fence"),
+        "ended:hold",
+        pytest.param("ended:maintain", marks=slow),
+        pytest.param("progress:pg_dump", marks=slow),
+        pytest.param("after:migrator.runs.steps.back_up:LocalStore.publish", id="backup published", marks=slow),
+        pytest.param("ended:back_up", marks=slow),
+        "changeset:2:running",
+        pytest.param("ended:apply", marks=slow),
+        pytest.param("check:after", marks=slow),
+        "ended:verify",
+        pytest.param("before:migrator.liquibase.session:Liquibase.commit", id="before the commit"),
+    ],
+)
+def test_atomic_run_killed_before_its_commit_begins_again(stage: Stage, moment: str) -> None:
+    run = stage.killed(moment, "run", "good.sql")
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run)
+    assert answer.code == 0, answer.err
+    stage.assert_migrated()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("after:migrator.liquibase.session:Liquibase.commit", id="before anybody knows"),
+        "ended:commit",
+        pytest.param("started:lift", marks=slow),
+        pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
+        "ended:lift",
+    ],
+)
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=slow)])
+def test_atomic_run_killed_after_its_commit_is_migrated(stage: Stage, moment: str, back: bool) -> None:
+    run = stage.killed(moment, "run", "good.sql")
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run, *(["--back"] if back else []))
+    assert answer.code == 0, answer.err
+    stage.assert_migrated()
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"),
+    [
+        pytest.param("ended:maintain", 5, marks=slow),
+        ("ended:hold", 5),
+        pytest.param("ended:back_up", 5, marks=slow),
+        ("changeset:4:running", 6),
+        pytest.param("ended:verify", 6, marks=slow),
+    ],
+)
+def test_atomic_run_killed_before_its_commit_goes_back_when_asked(stage: Stage, moment: str, code: int) -> None:
+    run = stage.killed(moment, "run", "good.sql")
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run, "--back")
+    assert answer.code == code, answer.err
+    stage.assert_as_it_was()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("title:take the changes back", marks=slow),
+        pytest.param("after:migrator.runs.steps.apply:ladder.go_back", id="it is proven"),
+        pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
+    ],
+)
+def test_atomic_run_killed_on_its_way_back_is_ended(stage: Stage, moment: str) -> None:
+    run = stage.killed(moment, "run", "bad.sql")
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run)
+    assert answer.code == 6, answer.err
+    stage.assert_as_it_was()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("ended:maintain", marks=slow),
+        pytest.param("progress:pg_dump", marks=slow),
+        "ended:back_up",
+    ],
+)
+def test_stepwise_run_killed_before_it_migrates_is_carried_on(stage: Stage, moment: str) -> None:
+    run = stage.killed(moment, "run", "good.sql", *STEPWISE)
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run)
+    assert answer.code == 0, answer.err
+    stage.assert_migrated()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "changeset:1:running",
+        "changeset:3:running",
+        pytest.param("changeset:4:executed", marks=slow),
+        pytest.param("ended:apply", marks=slow),
+        pytest.param("check:after", marks=slow),
+        "ended:verify",
+    ],
+)
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=slow)])
+def test_stepwise_run_killed_while_it_migrates_is_rolled_back(stage: Stage, moment: str, back: bool) -> None:
+    run = stage.killed(moment, "run", "good.sql", *STEPWISE)
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run, *(["--back"] if back else []))
+    assert answer.code == 6, answer.err
+    stage.assert_as_it_was()
+
+
+@pytest.mark.parametrize("moment", ["started:lift", "ended:lift"])
+def test_stepwise_run_killed_after_its_proof_is_migrated(stage: Stage, moment: str) -> None:
+    run = stage.killed(moment, "run", "good.sql", *STEPWISE)
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run)
+    assert answer.code == 0, answer.err
+    stage.assert_migrated()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "title:take the changes back",
+        pytest.param("before:migrator.runs.ladder:ledger.put_back", id="rolled back, ledger not"),
+        pytest.param("after:migrator.runs.ladder:_roll_back", id="not yet noted", marks=slow),
+        pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
+    ],
+)
+def test_stepwise_run_killed_on_its_way_back_is_rolled_back(stage: Stage, moment: str) -> None:
+    run = stage.killed(moment, "run", "bad.sql", *STEPWISE)
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run)
+    assert answer.code == 6, answer.err
+    stage.assert_as_it_was()
+
+
+@pytest.mark.parametrize(
+    ("moment", "deed"),
+    [
+        pytest.param("progress:restoring", "kill", marks=slow),
+        pytest.param("after:migrator.runs.restore:properties.read", "kill", id="before the side database", marks=slow),
+        pytest.param("progress:restoring", "kill-while-tool-runs", id="while pg_restore runs"),
+        pytest.param("after:migrator.backups.dump:Dump.restore", "kill", id="restored beside", marks=slow),
+        pytest.param("before:migrator.postgres.databases:_rename", "kill", id="closed for the swap"),
+        pytest.param("after:migrator.runs.restore:databases.swap", "kill", id="swapped"),
+        pytest.param("after:migrator.runs.restore:restore_and_swap", "kill", id="proven", marks=slow),
+        pytest.param("after:migrator.runs.steps.maintain:fence.take_down", "kill", id="the fence is down", marks=slow),
+    ],
+)
+def test_run_killed_while_its_backup_is_restored_is_restored(stage: Stage, moment: str, deed: str) -> None:
+    run = stage.killed(moment, "run", "bad-without-rollback.sql", *STEPWISE, deed=deed)
+    stage.assert_blocked(run)
+    answer = stage.migrator("resume", run, "--json")
+    assert answer.code == 7, answer.err
+    assert any("_old" in line for line in answer.json["kept"])
+    assert any("was restored" in line for line in answer.json["proof"]["proven"])
+    stage.assert_as_it_was(restored=True)
