@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from migrator.liquibase import connection, status, verdict
+from migrator.liquibase import connection, verdict
+from migrator.liquibase.engine import Engine
 from migrator.liquibase.events import ChangesetListener, key
 from migrator.liquibase.failures import Failure, from_java
 from migrator.liquibase.held import HeldConnection
-from migrator.liquibase.parsing import Parsing
+from migrator.liquibase.status import Status, may_fail_and_go_on
 from migrator.liquibase.watched import WatchedConnection, WriteSet, state
 
 
@@ -22,8 +23,7 @@ class Commands:
         self._real: Any = None
         self._front: HeldConnection | WatchedConnection | None = None
         self._write_set: WriteSet | None = None
-        self._database: Any = None
-        self._options: dict[str, Any] = {}
+        self._engine: Engine | None = None
         self._mode = ""
 
     # -- connection ----------------------------------------------------------------------------------------------
@@ -33,7 +33,6 @@ class Commands:
 
         self.disconnect({})
         self._mode = request["mode"]
-        self._options = request["options"]
         self._real = connection.open_connection(request)
         self._write_set = WriteSet(self._real, write_set_sql=request["write_set_sql"], counts_sql=request["counts_sql"])
         self._front = (
@@ -41,8 +40,7 @@ class Commands:
             if self._mode == "held"
             else WatchedConnection(self._real, self._write_set)
         )
-        with self._scope():
-            self._database = self._liquibase_database()
+        self._engine = Engine(self._front, options=request["options"], writes=self._mode != "read_only")
         self._real.rollback()
         return {
             "pid": int(self._real.getBackendPID()),
@@ -60,7 +58,7 @@ class Commands:
                 self._real.close()
             except jpype.JException:
                 self._real.abort(_SameThread.proxy())
-        self._real = self._front = self._database = self._write_set = None
+        self._real = self._front = self._engine = self._write_set = None
         return {}
 
     def begin(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -88,9 +86,11 @@ class Commands:
         return {"rows": found}
 
     def execute(self, request: dict[str, Any]) -> dict[str, Any]:
-        connection.execute(self._connection(), request["sql"])
-        if not self._is_held():
-            self._real.commit()
+        if self._is_held():
+            connection.execute(self._connection(), request["sql"])
+        else:
+            with self._statement():
+                connection.execute(self._connection(), request["sql"])
         return {}
 
     def query_typed(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -114,13 +114,14 @@ class Commands:
     # -- Liquibase -----------------------------------------------------------------------------------------------
 
     def changesets(self, request: dict[str, Any]) -> dict[str, Any]:
-        with self._scope(), self._reading():
-            changelog = self._parsing().parse(request["changelog"])
-            contexts, labels = self._parsing().filters()
+        with self._liquibase().scope(), self._reading():
+            engine = self._liquibase()
+            changelog = engine.parsing.parse(request["changelog"])
+            contexts, labels = engine.parsing.filters()
             try:
-                return {"changesets": status.Status(self._database, contexts=contexts, labels=labels).of(changelog)}
+                return {"changesets": Status(engine.database, contexts=contexts, labels=labels).of(changelog)}
             finally:
-                self._forget()
+                engine.forget()
 
     def update(self, request: dict[str, Any]) -> dict[str, Any]:
         import jpype
@@ -134,8 +135,8 @@ class Commands:
         else:
             write_set.start()
         try:
-            with self._scope():
-                self._run(
+            with self._liquibase().scope():
+                self._liquibase().run(
                     "update",
                     request["changelog"],
                     listener,
@@ -164,11 +165,13 @@ class Commands:
     def rollback_count(self, request: dict[str, Any]) -> dict[str, Any]:
         import jpype
 
+        if isinstance(self._connection_in_front(), HeldConnection):
+            raise Failure("usage", "a rollback by count commits, and this connection is held")
         listener = ChangesetListener(self._emit)
         try:
-            with self._scope():
+            with self._liquibase().scope():
                 count = jpype.JClass("java.lang.Integer").valueOf(request["count"])
-                self._run("rollbackCount", request["changelog"], listener, count=count)
+                self._liquibase().run("rollbackCount", request["changelog"], listener, count=count)
         except jpype.JException as error:
             failure = from_java(error)
             failure.changeset = key(listener.current) if listener.current else None
@@ -187,86 +190,14 @@ class Commands:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _run(self, name: str, changelog: str | None, listener: Any = None, **arguments: Any) -> str:
-        import jpype
-
-        command = jpype.JClass("liquibase.command.CommandScope")(name)
-        command.addArgumentValue("database", self._database)
-        if changelog is not None:
-            command.addArgumentValue("changelogFile", changelog)
-            command.addArgumentValue("databaseChangelog", self._parsing().parse(changelog))
-            command.addArgumentValue("changelogParameters", self._parsing().parameters())
-            command.addArgumentValue("contextFilter", self._options["contexts"])
-            command.addArgumentValue("labelFilter", self._options["labels"])
-        if listener is not None:
-            interface = "liquibase.changelog.visitor.ChangeExecListener"
-            command.addArgumentValue("changeExecListener", jpype.JProxy(interface, inst=listener))
-        for argument, value in arguments.items():
-            command.addArgumentValue(argument, value)
-        output = jpype.JClass("java.io.ByteArrayOutputStream")()
-        command.setOutput(output)
-        try:
-            command.execute()
-        finally:
-            self._forget()
-        return str(output.toString("UTF-8"))
-
     def _text(self, name: str, changelog: str | None, **arguments: Any) -> str:
         import jpype
 
-        with self._scope(), self._reading():
+        with self._liquibase().scope(), self._reading():
             try:
-                return self._run(name, changelog, **arguments)
+                return self._liquibase().run(name, changelog, **arguments)
             except jpype.JException as error:
                 raise from_java(error) from error
-
-    def _parsing(self) -> Parsing:
-        return Parsing(self._database, self._options)
-
-    def _liquibase_database(self) -> Any:
-        import jpype
-
-        proxy = jpype.JProxy("java.sql.Connection", inst=self._front)
-        jdbc_connection = jpype.JClass("liquibase.database.jvm.JdbcConnection")(proxy)
-        factory = jpype.JClass("liquibase.database.DatabaseFactory").getInstance()
-        try:
-            database = factory.findCorrectDatabaseImplementation(jdbc_connection)
-            options = self._options
-            database.setOutputDefaultSchema(True)
-            database.setOutputDefaultCatalog(True)
-            if options["default_schema"]:
-                database.setDefaultSchemaName(options["default_schema"])
-            if options["liquibase_schema"]:
-                database.setLiquibaseSchemaName(options["liquibase_schema"])
-            if options["ledger_table"]:
-                database.setDatabaseChangeLogTableName(options["ledger_table"])
-            if options["lock_table"]:
-                database.setDatabaseChangeLogLockTableName(options["lock_table"])
-            if options["default_schema"]:
-                jpype.JClass("liquibase.database.core.DatabaseUtils").initializeDatabase(
-                    None, database.getDefaultSchemaName(), database
-                )
-        except jpype.JException as error:
-            raise from_java(error, kind="connection") from error
-        return database
-
-    @contextmanager
-    def _scope(self) -> Iterator[None]:
-        import jpype
-
-        scope = jpype.JClass("liquibase.Scope")
-        values = jpype.JClass("java.util.HashMap")()
-        root = jpype.JClass("java.io.File")(self._options["root"])
-        values.put("resourceAccessor", jpype.JClass("liquibase.resource.DirectoryResourceAccessor")(root))
-        values.put("ui", jpype.JClass("liquibase.ui.LoggerUIService")())
-        if self._database is not None and (self._mode != "read_only" or self._has_ledger()):
-            # An include creates the ledger of the database that the scope knows.
-            values.put("database", self._database)
-        entered = scope.enter(None, values)
-        try:
-            yield
-        finally:
-            scope.exit(entered)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -314,26 +245,7 @@ class Commands:
                 "lost", 'the changeset says runInTransaction="false"', code="outside_transaction", committed=False
             )
         sql = [str(c.getSql()) for c in changeset.getChanges() if hasattr(c, "getSql") and c.getSql() is not None]
-        front.begin_changeset(may_fail=status.may_fail_and_go_on(changeset), sql=sql)
-
-    def _has_ledger(self) -> bool:
-        import jpype
-
-        snapshots = jpype.JClass("liquibase.snapshot.SnapshotGeneratorFactory").getInstance()
-        try:
-            return bool(snapshots.hasDatabaseChangeLogTable(self._database))
-        except jpype.JException as error:
-            raise from_java(error) from error
-
-    def _forget(self) -> None:
-        """Liquibase keeps what it has read of the ledger and the lock; the next operation reads anew."""
-        import jpype
-
-        scope = jpype.JClass("liquibase.Scope").getCurrentScope()
-        histories = scope.getSingleton(jpype.JClass("liquibase.changelog.ChangeLogHistoryServiceFactory"))
-        histories.getChangeLogService(self._database).reset()
-        jpype.JClass("liquibase.lockservice.LockServiceFactory").getInstance().resetAll()
-        scope.getSingleton(jpype.JClass("liquibase.changelog.FastCheckService")).clearCache()
+        front.begin_changeset(may_fail=may_fail_and_go_on(changeset), sql=sql)
 
     def _connection(self) -> Any:
         if self._real is None:
@@ -345,6 +257,12 @@ class Commands:
         if self._front is None:
             raise Failure("bug", "connected, and nothing stands in front")
         return self._front
+
+    def _liquibase(self) -> Engine:
+        self._connection()
+        if self._engine is None:
+            raise Failure("bug", "connected, and Liquibase is not")
+        return self._engine
 
     def _writes(self) -> WriteSet:
         if self._write_set is None:
