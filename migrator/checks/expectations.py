@@ -83,7 +83,12 @@ def evaluate(suite: Mapping[str, Any], transport: Transport) -> Iterator[Verdict
     Raises: NotChecked when there is no such table, or no row and the suite does not allow that.
     """
     memory = Memory(transport)
-    batch = _batch(suite, memory)
+    try:
+        batch = _batch(suite, memory)
+    except NotChecked:
+        raise
+    except Exception as error:
+        raise NotChecked(f"nothing can be read: {_message(error)}") from error
     pending = range(len(suite["expectations"]))
     verdicts = {v.index: v for v in _validate(batch, suite, pending, _BRIEF)}
     # An error in a statement that several share, or one that ended the whole pass: each is asked alone.
@@ -209,11 +214,7 @@ def _relation(table: Mapping[str, Any], memory: Memory) -> tuple[str, str]:
 
 def _has_rows(suite: Mapping[str, Any], query: sql.Composable | str, memory: Memory) -> None:
     text = query if isinstance(query, str) else query.as_string(None)
-    try:
-        rows = memory.query(text).rows
-    except psycopg.Error as error:
-        raise NotChecked(f"nothing can be read: {_message(error)}") from error
-    if not rows and not suite["allow_empty"]:
+    if not memory.query(text).rows and not suite["allow_empty"]:
         raise NotChecked("there is not one row, so nothing was checked; if that is fine, set `allow_empty: true`")
 
 

@@ -215,6 +215,24 @@ def test_names_with_capitals_quotes_and_placeholders_are_found(runner: SuiteRunn
     assert [r.detail for r in run(runner, suite, via) if not r.success] == []
 
 
+def test_columns_of_composite_and_other_strange_types_do_not_hide_the_others(
+    runner: SuiteRunner, via: Login | HeldSession, filled: Login
+) -> None:
+    with connect(filled, role="other", run_id="test") as other:
+        other.execute(
+            "CREATE TYPE address AS (street text, town text); CREATE DOMAIN home AS address;"
+            'CREATE TABLE people (id int, at address, "all" address[], home home, spot point, seen txid_snapshot);'
+            "INSERT INTO people VALUES (1, '(a,b)', '{\"(a,b)\"}', '(a,b)', '(1,2)', '1:2:')"
+        )
+    columns = ["id", "at", "all", "home", "spot", "seen"]
+    found = run(runner, about("people", *(expect(NOT_NULL, column=column) for column in columns)), via)
+    assert [(r.name, r.detail) for r in found if not r.success] == []
+    found = run(
+        runner, about("people", *(expect("expect_column_values_to_be_null", column=column) for column in columns)), via
+    )
+    assert all("1 of 1 values are unexpected" in (r.detail or "") for r in found)
+
+
 def test_columns_that_differ_by_case_alone_are_not_taken_for_each_other(
     runner: SuiteRunner, via: Login | HeldSession
 ) -> None:
