@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from migrator.config.login import Secret
-from migrator.errors import ConnectionFailed, MigrationFailed, Refused, StepFailed
+from migrator.errors import ConnectionFailed, MigrationFailed, MigratorError, Refused, StepFailed
 from migrator.liquibase import ledger
 from migrator.liquibase.models import ChangesetState
 from migrator.postgres.connect import connect
@@ -407,3 +407,29 @@ def test_connection_that_is_lost_between_two_calls_is_an_error_and_can_be_made_a
     project.liquibase.disconnect()
     project.apply(project.sql(TABLE))
     assert "t" in project.tables()
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_plain_sql_goes_into_the_default_schema(project: Project, held: bool) -> None:
+    project.run("create schema app")
+    project.default_schema = "app"
+    changelog = project.sql("\ncreate table t(id int);", "\ninsert into t values (1);")
+    (project.apply if held else project.apply_stepwise)(changelog)
+    assert project.query("select schemaname from pg_tables where tablename = 't'") == [("app",)]
+    assert project.query("select count(*) from app.databasechangelog") == [(2,)]
+
+
+def test_rollback_by_count_is_refused_on_a_held_connection(project: Project) -> None:
+    project.hold()
+    with pytest.raises(MigratorError, match="held"):
+        project.liquibase.rollback_count(project.sql(TABLE), 1, timeout_s=10)
+
+
+def test_statement_that_fails_does_not_spoil_the_next_one(project: Project) -> None:
+    liquibase = project.connect("stepwise")
+    with pytest.raises(StepFailed):
+        liquibase.execute("insert into nowhere values (1)")
+    liquibase.execute("create table t(id int)")
+    with pytest.raises(StepFailed):
+        liquibase.rows("select * from nowhere")
+    assert liquibase.rows("select count(*) from t") == [("0",)]
