@@ -1,0 +1,2 @@
+-- migrator: unchanged
+select count(*) || ' orders, ' || sum(total) from orders
