@@ -76,10 +76,17 @@ def train(jars: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_changelogs(root)
+        ledger = root / "ledger.csv"  # its default is the working folder, which is somebody's project
         database = (
             jpype.JClass("liquibase.database.DatabaseFactory")
             .getInstance()
-            .openDatabase("offline:postgresql?version=16.0&outputLiquibaseSql=all", None, None, None, _accessor(root))
+            .openDatabase(
+                f"offline:postgresql?version=16.0&outputLiquibaseSql=all&changeLogFile={ledger}",
+                None,
+                None,
+                None,
+                _accessor(root),
+            )
         )
         for name in ("main.yaml", "one.json", "one.xml", "one.sql", "raw.sql"):
             _update_sql(root, database, name)

@@ -19,6 +19,7 @@ from migrator.errors import (
     TransactionLost,
     Unfinished,
     UsageError,
+    VerificationFailed,
 )
 from migrator.runs import ways
 from migrator.runs.journal import TakenOver
@@ -126,7 +127,11 @@ def _attempt(run: Run) -> MigratorError | None:
         run.record.outcome = run.record.outcome or Outcome.MIGRATED
         return None
     if run.facts.committed or _is_past_proof(run):
-        _leave_unfinished(run, failure)
+        if isinstance(failure, VerificationFailed):
+            _remember(run, failure)
+            halt(run, failure)
+        else:
+            _leave_unfinished(run, failure)
         return None
     return failure
 

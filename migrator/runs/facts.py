@@ -57,6 +57,7 @@ class Facts(BaseModel):
     system_identifier: str | None = None
     database_oid: int | None = None
     planned: list[Planned] = Field(default_factory=list)
+    existing: list[str] = Field(default_factory=list)  # every table that was there before
     named: list[str] = Field(default_factory=list)  # existing tables that the changesets name
     written: list[str] = Field(default_factory=list)  # those of them that the changesets' DML names
     words: list[str] = Field(default_factory=list)  # every identifier in the changesets, folded

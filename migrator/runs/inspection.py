@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Literal
 
@@ -16,6 +16,7 @@ from migrator.plans import impact
 from migrator.postgres.session import Session
 from migrator.runs.record import CheckRecord, Way
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 Phase = Literal["before", "after"]
 
@@ -40,7 +41,10 @@ def before(run: Run) -> None:
     results = invariants.judge_before(measured)
     for result in results:
         _report(run, result)
-    results += _suites(run, "before", None)
+    suites = gx_suites.load(run.environment.checks.suites)
+    if suites:
+        start(run).validate(suites)  # also those that only look afterwards: too late to find that they cannot
+    results += _suites(run, "before", [suite for suite in suites if "before" in suite.when], None)
     problems = [_sentence(result) for result in failures(results)]
     if problems:
         raise VerificationFailed("; ".join(problems[:3]) + (f" (and {len(problems) - 3} more)" if problems[3:] else ""))
@@ -49,30 +53,56 @@ def before(run: Run) -> None:
 def after(run: Run, session: Session) -> list[str]:
     """Every critical check that does not hold, as a sentence; `session` sees the migrated data.
 
-    Where the configuration says so, only the checks that are marked `inside` run in the held transaction.
+    Where the configuration says so, only the checks that are marked `inside` run in the held transaction; see
+    `after_commit` for the others.
     """
+    run.record.checks = [check for check in run.record.checks if check.phase != "after"]  # of an earlier attempt
     held = run.liquibase if run.record.way is Way.ATOMIC else None
-    due = [rule for rule in rules.load(run.environment.checks.invariants) if _is_due(run, rule, held)]
+    where = "inside the transaction, before its commit" if held is not None else "on the migrated database"
+    return _after(run, session, held, where, marked_only=held is not None and run.environment.checks.inside == "marked")
+
+
+def after_commit(run: Run) -> list[str]:
+    """The checks that the held transaction was spared: every critical one that does not hold, as a sentence."""
+    if run.record.way is not Way.ATOMIC or run.environment.checks.inside == "all":
+        return []
+    with closing(run.session("checks", read_only=True)) as session:
+        session.execute("begin isolation level repeatable read read only")
+        return _after(run, session, None, "after the commit", marked_only=False)
+
+
+def _after(run: Run, session: Session, held: TypedSession | None, where: str, *, marked_only: bool) -> list[str]:
+    settings = run.environment.checks
+    done = {check.name for check in run.record.checks if check.phase == "after"}
+    due = [
+        rule
+        for rule in rules.load(settings.invariants)
+        if "after" in rule.when and rule.name not in done and _is_due(run, rule, marked_only=marked_only)
+    ]
     measured = invariants.measure(session, due, phase="after", timeout_s=_timeout_s(run, held is not None))
     known = {rule.name for rule in due}
     earlier = [Measured.from_json(text) for text in run.facts.invariants_before]
     results = invariants.judge([one for one in earlier if one.name in known], measured)
     for result in results:
         _report(run, result)
-    results += _suites(run, "after", held)
+    suites = [
+        suite
+        for suite in gx_suites.load(settings.suites)
+        if "after" in suite.when and not done & set(suite.labels) and _is_due(run, suite, marked_only=marked_only)
+    ]
+    results += _suites(run, "after", suites, held)
     failed = failures(results)
-    if not failed and results:
-        where = "inside the transaction, before its commit" if held is not None else "on the migrated database"
-        run.prove(f"{len(results)} checks were looked at {where}; every critical one holds.")
-    if not results:
-        run.not_proven("No check looked at the data: checks.suites and checks.invariants name none for this phase.")
+    if results and not failed:
+        run.prove(f"{count(len(results), 'check')} looked at {where}; every critical one holds.")
+    if not (settings.invariants or settings.suites):
+        run.not_proven("No check looked at the data: checks.suites and checks.invariants name none.")
     return [_sentence(result) for result in failed]
 
 
-def _is_due(run: Run, rule: rules.Invariant | gx_suites.Suite, held: TypedSession | None) -> bool:
-    if isinstance(rule, rules.Invariant) and rule.kind is rules.Kind.UNCHANGED and not run.relations:
+def _is_due(run: Run, rule: rules.Invariant | gx_suites.Suite, *, marked_only: bool) -> bool:
+    if isinstance(rule, rules.Invariant) and rule.kind is rules.Kind.UNCHANGED and not run.facts.existing:
         return False  # there was nothing yet that could stay as it was
-    return held is None or run.environment.checks.inside == "all" or rule.inside
+    return rule.inside or not marked_only
 
 
 def _timeout_s(run: Run, inside: bool) -> float:
@@ -114,13 +144,7 @@ def is_named(identity: str, words: Iterable[str]) -> bool:
     return bool(found & known) or any(word.startswith(f"{one}_") for word in found for one in known)
 
 
-def _suites(run: Run, phase: Phase, held: TypedSession | None) -> list[CheckResult]:
-    environment = run.environment
-    suites = [
-        suite
-        for suite in gx_suites.load(environment.checks.suites)
-        if phase in suite.when and (phase == "before" or _is_due(run, suite, held))
-    ]
+def _suites(run: Run, phase: Phase, suites: Sequence[gx_suites.Suite], held: TypedSession | None) -> list[CheckResult]:
     if not suites:
         return []
     return start(run).run(

@@ -103,7 +103,7 @@ def _schema(run: Run, session: Session) -> None:
 
 def _surprises(run: Run) -> list[str]:
     """Tables that were there before, that this run wrote, and that no changeset names or the checks expect."""
-    existed = {relation.qualified for relation in run.relations}
+    existed = set(run.facts.existing)
     expected = run.environment.checks.expected_writes
     run.record.surprises = sorted(
         name
@@ -111,12 +111,12 @@ def _surprises(run: Run) -> list[str]:
         if name in existed
         and name not in set(run.facts.named)
         and not inspection.is_ledger(name)
-        and not any(fnmatchcase(name, pattern) for pattern in expected)
+        and not _is_expected(run, name)
     )
     if not run.record.surprises:
         run.prove(
             f"Write set: {count(len(run.record.write_set), 'table')} locked for writing, each named by a changeset"
-            f"{' or expected' if expected else ''}; every other table is unwritten (relation locks)."
+            f"{' or expected' if run.environment.checks.expected_writes else ''}; every other table is unwritten (relation locks)."
         )
         run.not_proven(
             "The write set cannot see dblink and foreign tables, direct writes to catalogues, or extensions in C."
@@ -127,11 +127,15 @@ def _surprises(run: Run) -> list[str]:
     ]
 
 
+def _is_expected(run: Run, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in run.environment.checks.expected_writes)
+
+
 def _rows(run: Run, session: Session, relations: Sequence[Relation]) -> list[str]:
     """Unwritten tables are equal; tables with DDL alone kept their rows and surviving columns; others are counted."""
     before = run.facts.tables_before or {}
     written = set(run.record.write_set)
-    with_dml = set(run.facts.written)
+    with_dml = set(run.facts.written) | {name for name in written if _is_expected(run, name)}
     now = {relation.qualified: relation for relation in relations}
     altered = [n for n in before if n in now and n in written and n not in with_dml and not inspection.is_ledger(n)]
     untouched = [n for n in before if n in now and n not in written and not inspection.is_ledger(n)]

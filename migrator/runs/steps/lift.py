@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from migrator.errors import StepFailed
+from migrator.errors import StepFailed, VerificationFailed
 from migrator.postgres import catalog
 from migrator.postgres.transactions import statement
+from migrator.runs import inspection
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
 from migrator.runs.signals import signals
@@ -24,6 +25,12 @@ class LiftStep:
         Raises: MaintenanceFailed naming what is still on.
         """
         run.end_workers()
+        problems = inspection.after_commit(run)
+        if problems:
+            raise VerificationFailed(
+                f"The migration is committed, and {problems[0]}",
+                hint="Nothing is taken back by itself any more: correct the data, then resume.",
+            )
         _analyze(run)
         with signals.shielded():
             return let_in(run)

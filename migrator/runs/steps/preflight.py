@@ -42,6 +42,7 @@ class PreflightStep:
         with closing(run.session("preflight", read_only=True)) as target:
             found += obstacles.of_pooler(target)
             run.relations = catalog.tables(target)
+            run.facts.existing = [relation.qualified for relation in run.relations]
             held = ledger.read(target, run.environment.liquibase_schema)
             run.facts.unsound_before = sorted(soundness.unsound(target))
             changesets = self._pending(run, held)
