@@ -116,7 +116,7 @@ def _surprises(run: Run) -> list[str]:
     if not run.record.surprises:
         run.prove(
             f"Write set: {count(len(run.record.write_set), 'table')} locked for writing, each named by a changeset"
-            f"{' or expected' if run.environment.checks.expected_writes else ''}; every other table is unwritten (relation locks)."
+            f"{' or expected' if expected else ''}; every other table is unwritten (relation locks)."
         )
         run.not_proven(
             "The write set cannot see dblink and foreign tables, direct writes to catalogues, or extensions in C."
