@@ -1,0 +1,50 @@
+"""The shop that a test migrates: made once a server by a first run on an empty database, then cloned."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from migrator.runs.record import Outcome
+from tests import shop as shops
+from tests.conftest import Server
+from tests.shop import Shop
+
+Template = Callable[[Server], str]
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Template]:
+    """The name of the template database on a server; made there when it is first asked for, by a real run."""
+    made: dict[int, str] = {}
+    with ExitStack() as stack:
+
+        def on(server: Server) -> str:
+            if server.admin.port not in made:
+                login = stack.enter_context(shops.database(server))
+                with tempfile.TemporaryDirectory() as folder:
+                    first = Shop(server=server, login=login, folder=Path(folder))
+                    record = first.run(first.write("changelogs/2026.01-base/changelog.sql", shops.small_base()))
+                assert record.outcome is Outcome.MIGRATED, record.error
+                made[server.admin.port] = login.database
+            return made[server.admin.port]
+
+        yield on
+
+
+@pytest.fixture
+def shop(server: Server, template: Template, tmp_path: Path) -> Iterator[Shop]:
+    """The small shop, filled, and an empty folder to migrate it from."""
+    with shops.database(server, template=template(server)) as login:
+        yield Shop(server=server, login=login, folder=tmp_path)
+
+
+@pytest.fixture
+def empty(server: Server, tmp_path: Path) -> Iterator[Shop]:
+    """An empty database, which no Liquibase has seen."""
+    with shops.database(server) as login:
+        yield Shop(server=server, login=login, folder=tmp_path)
