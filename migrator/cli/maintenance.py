@@ -9,7 +9,7 @@ import typer
 
 from migrator.cli import opening, output
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName
-from migrator.errors import MaintenanceFailed, Refused
+from migrator.errors import Locked, MaintenanceFailed, Refused
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
@@ -109,6 +109,7 @@ def off(
 
     loaded, environment = _opened(config, env)
     database, admin = _admin(loaded, environment)
+    left = _left_behind(loaded, environment) if force else []
     with closing(admin):
         standing = fence.read(admin, database)
         run_id = standing.run_id if standing is not None else MANUAL
@@ -127,7 +128,47 @@ def off(
             problems.append(f"{provider.name}: {error.message}")
     if problems:
         raise MaintenanceFailed(f"still on: {'; '.join(problems)}", hint="mend it, and call this command again")
+    for ended in left:
+        _end(loaded, environment, ended)
+        output.note(f"run {ended} is ended: what the database is now was decided by a person")
     output.note(f"{database}: users are let in")
+
+
+def _left_behind(config: Config, environment: Environment) -> list[str]:
+    """The runs of the environment that have not ended. Raises: Locked for one that is at work."""
+    from migrator.runs.journal import Journal
+
+    with closing(Journal.open(config.journal.url, config.base, read_only=True)) as journal:
+        runs = [run for run in journal.open_runs() if run.environment == environment.name]
+    for run in runs:
+        if run.alive:
+            raise Locked(
+                f"run {run.run_id} is at work in step {run.step} ({run.held_by})",
+                hint="let it end, or end its process first: it goes back by itself",
+            )
+    return [run.run_id for run in runs]
+
+
+def _end(config: Config, environment: Environment, run_id: str) -> None:
+    """The run cannot be resumed any more: users are writing again, and a restore would lose what they write."""
+    from datetime import UTC, datetime
+
+    from migrator.runs.journal import Journal
+    from migrator.runs.record import Outcome
+
+    with closing(Journal.open(config.journal.url, config.base)) as journal:
+        journal.take_over(run_id, lease_s=environment.limits.lease_s)
+        record = journal.get(run_id).record
+        record.outcome = record.outcome or Outcome.INTERRUPTED
+        record.exit_code = record.outcome.exit_code
+        now = datetime.now(UTC)
+        record.ended_at = record.ended_at or now
+        if record.maintenance.started_at is not None and record.maintenance.ended_at is None:
+            record.maintenance.ended_at = now
+            record.maintenance.downtime_s = round((now - record.maintenance.started_at).total_seconds(), 3)
+        record.next_command = None
+        record.warnings = [*record.warnings, "A person ended this run with `migrator maintenance off --force`."]
+        journal.close_run(run_id, record)
 
 
 def _opened(config: ConfigPath, env: EnvironmentName) -> tuple[Config, Environment]:
