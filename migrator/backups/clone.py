@@ -141,7 +141,7 @@ def _current_name(admin: Session, found: Manifest) -> str:
     if name is None:
         raise BackupFailed(
             f"The copy {found.copy_name} of the backup {found.id} is not on this server any more.",
-            hint="Take another backup: migrator backup list",
+            hint="Take another backup of backup.store.",
             code="backup_damaged",
         )
     return name

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from migrator.errors import BackupFailed, MigratorError, StepFailed
 from migrator.processes import Completed
 
-ROOM = "Make room, or name another backup.store; `migrator backup list` shows what lies there."
+ROOM = "Make room, or name another backup.store; each folder in it is one backup."
 _PRIVILEGED = (
     'Use backup.kinds = ["clone"], which copies the database on the server and needs no superuser for it; '
     "or let a superuser be the login of this environment."

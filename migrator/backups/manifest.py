@@ -325,7 +325,7 @@ def _damaged(folder: Path, problems: Sequence[str], *, code: str = "backup_damag
         shown.append(f"and {len(problems) - _SHOWN} more")
     return BackupFailed(
         f"The backup {folder.name} in {folder.parent} is not what it should be: {'; '.join(shown)}.",
-        hint="Do not restore it. Take another backup: migrator backup list",
+        hint="Do not restore it. Take another backup of the same store.",
         code=code,
     )
 

@@ -54,7 +54,7 @@ def show(
 
     \b
     migrator show
-    migrator show 20260314-091502-k3fz --json
+    migrator show 20261123t175103_4f1c --json
     """
     from migrator.reports import markdown
 
@@ -91,9 +91,9 @@ def _journal(config: Path | None) -> Iterator[Journal]:
 
 
 def _state(run: StoredRun) -> str:
-    if run.record.outcome is not None and run.closed:
+    if run.record.outcome is not None:  # a run that is open may have one too: halted, unfinished, interrupted
         return run.record.outcome.value
-    return "running" if run.alive else "unfinished"
+    return "running" if run.alive else "left behind"
 
 
 def _row(run: StoredRun) -> tuple[str, ...]:

@@ -74,6 +74,11 @@ def _proposed(env: str, url: str, variable: str | None) -> tuple[str, str, str]:
     if variable is not None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
             raise UsageError("--password-env wants the name of an environment variable, not its value")
+        if not os.environ.get(variable):
+            raise UsageError(
+                f"--password-env: the environment variable {variable} is not set",
+                hint=f"set {variable}: its value is needed now, to look at the database's size",
+            )
         given["password"] = f"${{env:{variable}}}"
     login = without_file(Path.cwd(), os.environ, given).environment(EMBEDDED).login
     if login is None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from migrator.cli import opening, output
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
+from migrator.errors import Unfinished
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
+    from migrator.runs.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,7 @@ class Status:
     database: str
     open_run: str | None  # its id
     open_run_alive: bool
+    open_run_outcome: str | None  # of a run that has stopped without an end: halted, unfinished, interrupted
     step: str | None  # the last that it started
     held_by: str | None
     maintenance: str | None  # the fence's mode; None where none stands
@@ -71,6 +74,7 @@ def _status(config: Config, environment: Environment) -> Status:
         database=str(login),
         open_run=run.run_id if run else None,
         open_run_alive=run.alive if run else False,
+        open_run_outcome=_outcome(journal, run.run_id) if run and not run.alive else None,
         step=run.step if run else None,
         held_by=run.held_by if run else None,
         maintenance=standing.mode.value if standing else None,
@@ -81,12 +85,23 @@ def _status(config: Config, environment: Environment) -> Status:
     )
 
 
+def _outcome(journal: Journal, run_id: str) -> str | None:
+    """How far the run says that it came; None where it says nothing, or in another version's words."""
+    try:
+        return journal.get(run_id).record.outcome
+    except Unfinished:
+        return None
+
+
 def _lines(found: Status) -> list[str]:
     lines = [f"{found.environment}: {found.database}"]
     if found.open_run is None:
         lines.append("no run is under way, and none was left behind")
     elif found.open_run_alive:
         lines.append(f"run {found.open_run} is at work in step {found.step} ({found.held_by})")
+    elif found.open_run_outcome == "halted":
+        lines.append(f"run {found.open_run} halted in step {found.step}: a person is needed")
+        lines.append(f"why, and what to do: migrator show {found.open_run}")
     else:
         lines.append(f"run {found.open_run} was left behind in step {found.step} by {found.held_by}")
     if found.maintenance is None:

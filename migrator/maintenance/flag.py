@@ -173,7 +173,7 @@ class Flag:
     def _foreign(self, run: str | None) -> MaintenanceFailed:
         return MaintenanceFailed(
             f"{self.path} was put up by another run, {run}.",
-            hint=f"See: migrator status {run}. Once it is over: migrator maintenance off {self.environment}",
+            hint=f"See: migrator show {run}. Once it is over: migrator maintenance off --env {self.environment}",
             code="maintenance_foreign",
         )
 

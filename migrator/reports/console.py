@@ -14,7 +14,7 @@ from rich.console import Console as RichConsole
 from rich.live import Live
 from rich.text import Text
 
-from migrator.reports import verdict_view
+from migrator.reports import verdict, verdict_view
 from migrator.reports.current_step import CurrentStep
 from migrator.reports.stream import ForgivingStream
 from migrator.reports.symbols import Symbols
@@ -130,7 +130,7 @@ class Console:
                 return
             line = Text(f"  {self._symbols.of(changeset.status)} {number}/{total} {label}", style="dim")
             if changeset.status != "executed":
-                line.append(f"  {changeset.status}", style="not dim bold")
+                line.append(f"  {verdict.changeset_status(changeset)}", style="not dim bold")
             if changeset.duration_s is not None:
                 line.append(f"  {duration(changeset.duration_s)}")
             self._say(line, hanging=6)

@@ -35,9 +35,9 @@ class Symbols:
         match status:
             case "done" | "executed":
                 return self.done
-            case "failed" | "interrupted":
+            case "failed" | "failed_ignored" | "interrupted":
                 return self.failed
-            case "undone" | "rolled back":
+            case "undone" | "rolled back" | "rolled_back":
                 return self.undone
             case _:
                 return self.skipped

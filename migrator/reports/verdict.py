@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from migrator.reports.wording import count, duration, one_line, size
-from migrator.runs.record import BackupRecord, Outcome, RunRecord, StepName
+from migrator.runs.record import BackupRecord, ChangesetRecord, Outcome, RunRecord, StepName
 
 
 class Tone(StrEnum):
@@ -48,6 +48,7 @@ _TONES = {
     Outcome.HALTED: Tone.BAD,
     Outcome.INTERRUPTED: Tone.BAD,
 }
+_WORDS = {"rolled_back": "rolled back", "failed_ignored": "failed unnoticed (failOnError=false)"}
 _BEFORE_ANY_EFFECT = {StepName.LOCK, StepName.PREFLIGHT}
 
 
@@ -148,21 +149,27 @@ def error_lines(record: RunRecord) -> Iterator[str]:
         return
     yield one_line(error.message)
     where = []
-    if error.changeset:
+    if error.changeset and error.changeset not in error.message:
         where.append(f"changeset {one_line(error.changeset)}")
-    if error.file:
-        where.append(one_line(error.file) + (f":{error.line}" if error.line is not None else ""))
+    file = error.file and error.file + (f":{error.line}" if error.line is not None else "")
+    if file and file not in error.message:
+        where.append(one_line(file))
     if error.sqlstate and error.sqlstate not in error.message:
         where.append(f"SQLSTATE {error.sqlstate}")
     if where:
         yield "at " + ", ".join(where)
 
 
+def changeset_status(changeset: ChangesetRecord) -> str:
+    """What became of it, in words."""
+    return _WORDS.get(changeset.status, one_line(changeset.status))
+
+
 def changesets(record: RunRecord) -> str:
     """5 executed, 1 failed, 1 pending."""
     if not record.changesets:
         return "none"
-    tally = Counter(one_line(changeset.status) for changeset in record.changesets)
+    tally = Counter(changeset_status(changeset) for changeset in record.changesets)
     return ", ".join(f"{number} {status}" for status, number in tally.items())
 
 
@@ -175,7 +182,8 @@ def rows_changed(record: RunRecord) -> str | None:
     updated = sum(table.updated or 0 for table in known)
     deleted = sum(table.deleted or 0 for table in known)
     touched = [t for t in known if t.inserted or t.updated or t.deleted]
-    return f"{inserted:,} inserted, {updated:,} updated, {deleted:,} deleted in {count(len(touched), 'table')}"
+    undone = ", taken back" if touched and record.outcome in {Outcome.ROLLED_BACK, Outcome.RESTORED} else ""
+    return f"{inserted:,} inserted, {updated:,} updated, {deleted:,} deleted in {count(len(touched), 'table')}{undone}"
 
 
 def backup(entry: BackupRecord) -> str:

@@ -303,3 +303,18 @@ def test_a_run_without_a_backup_says_so() -> None:
     record = a_record()
     record.backups = []
     assert dict(facts(record))["backup"] == ["none was made"]
+
+
+def test_an_error_that_names_its_place_names_it_once() -> None:
+    record = a_record(Outcome.ROLLED_BACK)
+    record.error = ErrorRecord(
+        code="migration",
+        message="changeset a.sql::1::kim (a.sql:7): ERROR: no (SQLSTATE 23514)",
+        sqlstate="23514",
+        changeset="a.sql::1::kim",
+        file="a.sql",
+        line=7,
+    )
+    assert dict(facts(record))["error"] == [record.error.message]
+    record.error.message = "no"
+    assert dict(facts(record))["error"] == ["no", "at changeset a.sql::1::kim, a.sql:7, SQLSTATE 23514"]

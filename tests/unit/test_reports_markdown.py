@@ -180,7 +180,7 @@ def test_the_outcome_comes_first_and_everything_else_in_order() -> None:
         "Next",
         "Steps",
         "Changesets: 1 rolled back, 1 failed",
-        "Tables: 200 inserted, 3 updated, 0 deleted in 1 table",
+        "Tables: 200 inserted, 3 updated, 0 deleted in 1 table, taken back",
         "Checks: 1 of 2 checks failed",
         "Backup",
         "Warnings",

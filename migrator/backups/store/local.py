@@ -59,7 +59,9 @@ class LocalStore:
         Raises: BackupFailed for an id that cannot be one.
         """
         if not _ID.match(backup_id) or len(backup_id) > _MAX_ID_CHARACTERS or backup_id.endswith(_PARTIAL):
-            raise BackupFailed(f"{backup_id!r} is not the id of a backup.", hint="See: migrator backup list")
+            raise BackupFailed(
+                f"{backup_id!r} is not the id of a backup.", hint="It is the name of a folder in backup.store."
+            )
         return self.root / backup_id
 
     def publish(self, manifest: Manifest, key: SigningKey | None = None) -> Manifest:
