@@ -54,8 +54,8 @@ def of_pooler(target: Session) -> list[Obstacle]:
     ]
 
 
-def of_database(admin: Session, database: str, *, offline: bool) -> list[Obstacle]:
-    """What passes through a fence."""
+def of_database(admin: Session, database: str, *, offline: bool, own_run: str | None = None) -> list[Obstacle]:
+    """What passes through a fence; the sessions of `own_run` do so by right."""
     found = [
         Obstacle(
             what=f"prepared transaction {prepared.gid} of {prepared.owner} is open",
@@ -70,7 +70,7 @@ def of_database(admin: Session, database: str, *, offline: bool) -> list[Obstacl
         ]
         found += [
             Obstacle(what=f"a superuser is connected and cannot be ended ({one})", remedy="close that session")
-            for one in sessions.foreign(admin, database, own_run=None)
+            for one in sessions.foreign(admin, database, own_run=own_run)
             if one.is_superuser and one.backend_type == "client backend"
         ]
     return found

@@ -119,7 +119,7 @@ class PreflightStep:
         environment = run.environment
         mode = environment.maintenance.database
         admin = run.the_admin()
-        found = obstacles.of_database(admin, run.database, offline=run.offline)
+        found = obstacles.of_database(admin, run.database, offline=run.offline, own_run=run.id)
         if may_need_restore(run):
             found += [Obstacle(what=one, remedy=_NO_RESTORE) for one in swap_obstacles.to_swap(admin, run.database)]
         found += obstacles.of_privileges(
