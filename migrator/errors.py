@@ -10,9 +10,9 @@ MigratorError                 exit 1   a bug, unless a subclass says otherwise
 └── StepFailed                (a step of a run failed; the engine goes back and decides the exit code)
     ├── ConnectionFailed      the server was not reached, or refused the login      (exit 3 before a run)
     ├── ToolFailed            a child process failed: pg_dump, pg_restore, the user's own command
-    ├── MaintenanceFailed     maintenance could not be entered or left
+    ├── MaintenanceFailed     maintenance could not be entered or left              (exit 3 outside a run)
     ├── FenceBreached         somebody wrote, or connected, in spite of the fence
-    ├── BackupFailed          a backup could not be made, or is not what its manifest says
+    ├── BackupFailed          a backup could not be made, or is not what its manifest says  (exit 3 outside a run)
     ├── MigrationFailed       a changeset failed, or Liquibase did
     │   └── TransactionLost   the one transaction was ended or cannot hold the changelog
     ├── VerificationFailed    the migrated database is not as it should be
@@ -87,6 +87,7 @@ class ToolFailed(StepFailed):
 
 
 class MaintenanceFailed(StepFailed):
+    exit_code = 3
     code = "maintenance"
 
 
@@ -95,6 +96,7 @@ class FenceBreached(StepFailed):
 
 
 class BackupFailed(StepFailed):
+    exit_code = 3
     code = "backup"
 
 

@@ -85,3 +85,8 @@ def test_force_does_not_overrule_a_run_that_is_at_work(database: Login) -> None:
     begin(database, lease_s=3600)
     assert boundary.run(app, ["maintenance", "off", "--env", "shop", "--force"]) == 4
     assert stands(database)
+
+
+def test_maintenance_that_a_run_holds_is_not_taken_over_by_hand(database: Login) -> None:
+    begin(database, lease_s=0)
+    assert boundary.run(app, ["maintenance", "on", "--env", "shop", "--reason", "a larger disk"]) == 3
