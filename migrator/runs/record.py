@@ -89,7 +89,7 @@ class ChangesetRecord(_Part):
 
 
 class BackupRecord(_Part):
-    id: str = Field(description="The backup's id; `migrator` commands take it.")
+    id: str = Field(description="The backup's id: the name of its folder in the store.")
     kind: str = Field(description="dump or clone.")
     location: str = Field(description="Where it lies: a folder, or a database's name.")
     size_bytes: int | None = Field(default=None, description="Size of all files together; null where not known.")
