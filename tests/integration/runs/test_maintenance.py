@@ -67,6 +67,7 @@ def test_without_maintenance_the_report_says_what_it_cannot_promise(shop: Shop) 
         record = shop.run(shop.sql(GOOD, "\nselect pg_sleep(1)"), {"maintenance.database": "none"})
         assert (record.error, record.outcome) == (None, Outcome.MIGRATED)
         assert any(one.startswith("Nobody was held off") for one in record.proof.not_proven)
+        assert any(one.startswith("public.heartbeat changed") for one in record.proof.not_proven)
         assert record.maintenance.started_at is None
         assert (started(record, StepName.APPLY), ended(record, StepName.APPLY)) != (None, None)
         during = [at for at in writes(shop) if started(record, StepName.APPLY) < at < ended(record, StepName.APPLY)]
@@ -125,7 +126,7 @@ def test_a_writer_that_overrides_read_only_is_a_breach(shop: Shop) -> None:
         record = shop.run(shop.sql(GOOD, "\nselect pg_sleep(8)"), {"maintenance.database": "read-only"})
         assert record.outcome in {Outcome.ROLLED_BACK, Outcome.FAILED_BEFORE}, record.error
         assert record.error is not None
-        assert record.error.code == "fence_breached"
+        assert record.error.code in {"fence_breached", "verification"}, "seen at work, or by what it wrote"
     assert shop.value("select count(*) from customer") == before
     assert len(writes(shop)) == writer.written
 
@@ -191,8 +192,6 @@ def test_a_provider_that_stays_on_after_success_leaves_the_run_unfinished(shop: 
     assert "the load balancer is away" in record.error.message
     assert record.next_command == f"migrator resume {record.run_id}"
     assert not (shop.folder / "flags/maintenance").exists(), "what could be turned off is off"
-    refused = shop.run(shop.sql(GOOD, FAILS))
-    assert (refused.outcome, refused.exit_code) == (Outcome.INTERRUPTED, 10), "an open run must be ended first"
 
 
 def test_a_protected_environment_asks_and_takes_no_for_an_answer(shop: Shop) -> None:
