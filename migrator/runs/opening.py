@@ -125,9 +125,10 @@ def relative_to_root(changelog: str, root: Path) -> str:
     """
     if not changelog or "\0" in changelog or "\n" in changelog or changelog.startswith("-"):
         raise UsageError(f"{changelog!r} is not the path of a changelog.")
-    if (root / changelog).exists() and not Path(changelog).is_absolute():
-        return str(PurePosixPath(Path(changelog).as_posix()))
-    here = Path(changelog).absolute()
+    given = Path(changelog)
+    if (root / given).exists() and not given.is_absolute() and ".." not in given.parts:
+        return str(PurePosixPath(given.as_posix()))
+    here = given.absolute()
     if not here.exists():
         raise UsageError(
             f"There is no changelog {changelog}, neither here nor below liquibase.root ({root}).",
