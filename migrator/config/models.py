@@ -200,8 +200,8 @@ class EnvironmentSettings(Settings):
     maintenance_database: Identifier = "postgres"
     """The database of the same server that the run's lock and its copies are made from; never the target."""
     proof: ChosenProof = "auto"
-    """full: fingerprints of all tables. touched: of the tables that change. write_set: the run's locks, and touched
-    where it fits proof_budget_s. auto: the strongest that fits proof_budget_s."""
+    """full: fingerprints of all tables. touched: of the tables that a changeset names. write_set: the run's own locks
+    alone. auto: the strongest that fits proof_budget_s."""
     jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
     """Connections that fingerprints, dumps and restores use. Default: the number of cores, at most 4."""
     maintenance: MaintenanceSettings = MaintenanceSettings()
