@@ -120,8 +120,6 @@ class PreflightStep:
         mode = environment.maintenance.database
         admin = run.the_admin()
         found = obstacles.of_database(admin, run.database, offline=run.offline, own_run=run.id)
-        if may_need_restore(run):
-            found += [Obstacle(what=one, remedy=_NO_RESTORE) for one in swap_obstacles.to_swap(admin, run.database)]
         found += obstacles.of_privileges(
             admin,
             run.database,
@@ -129,6 +127,8 @@ class PreflightStep:
             creates_databases=may_need_restore(run) or "clone" in environment.backup.kinds,
             terminates=mode != "none",
         )
+        if may_need_restore(run) and not found:  # else it would say the same in other words
+            found += [Obstacle(what=one, remedy=_NO_RESTORE) for one in swap_obstacles.to_swap(admin, run.database)]
         read = run.relations if environment.backup.kinds else state.wanted(run.relations, run.facts.fingerprinted)
         found += obstacles.of_reading(target, read)
         passing = obstacles.passes_the_fence(admin, run.database, mode=mode, user=run.login.user)
