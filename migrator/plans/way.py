@@ -23,7 +23,7 @@ class Applicable(Protocol):
     @property
     def run_in_transaction(self) -> bool: ...
     @property
-    def fail_on_error(self) -> bool: ...
+    def needs_savepoint(self) -> bool: ...
     @property
     def has_rollback(self) -> bool: ...
 
@@ -55,10 +55,10 @@ def choose(wanted: str, pending: Sequence[Applicable], *, protected: bool, maint
                 hint="Set way = 'auto' or 'stepwise', or move that changeset into a changelog of its own.",
             )
         return Choice(way="stepwise", fallback=None, reason=f"{outside[0]} has runInTransaction=false")
-    savepoints = sum(1 for c in pending if not c.fail_on_error)
+    savepoints = sum(1 for c in pending if c.needs_savepoint)
     if maintenance == "none" and savepoints > MAX_SAVEPOINTS_WHILE_OTHERS_WORK:
         raise Refused(
-            f"{savepoints} changesets with failOnError=false need a savepoint each; more than "
+            f"{savepoints} changesets may fail and go on, and need a savepoint each; more than "
             f"{MAX_SAVEPOINTS_WHILE_OTHERS_WORK} of them slow down every other session of the server.",
             hint="Split the changelog, or run it under maintenance.",
         )

@@ -5,6 +5,7 @@ Every path out of here ends with an outcome that is true of the database: see `O
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from contextlib import suppress
 
@@ -21,7 +22,7 @@ from migrator.errors import (
     UsageError,
     VerificationFailed,
 )
-from migrator.runs import ways
+from migrator.runs import ladder, ways
 from migrator.runs.journal import TakenOver
 from migrator.runs.record import ErrorRecord, Outcome, StepName, StepRecord, Way
 from migrator.runs.retry import Again, wait_before_retry
@@ -60,18 +61,28 @@ def finish(run: Run) -> None:
 
 def go_back(run: Run, error: MigratorError) -> None:
     """Undoes every step that was started, newest first, and names the outcome that was proven."""
-    signals.going_back = True
+    signals.deaf = True
     _remember(run, error)
-    run.forget_proofs()
+    if run.facts.proven_back is None:
+        run.forget_proofs()
+    run.facts.going_back = True
     try:
+        run.save()  # whoever takes over from here goes back too
+        if run.watch is not None:
+            run.watch.going_back()
         for step in reversed(ways.steps_of(run)):
             if _was_started(run, step):
+                if run.watch is not None:
+                    run.watch.check_ownership()
                 _undo(run, step)
+    except (LockLost, TakenOver) as lost:
+        leave_alone(run, lost)
+        return
     except Exception as failure:  # noqa: BLE001  whatever stops the way back leaves the database fenced, and says so
         halt(run, failure)
         return
     run.record.outcome = Outcome(run.facts.proven_back) if run.facts.proven_back else Outcome.FAILED_BEFORE
-    run.record.next_command = f"migrator run {run.record.changelog} --env {run.record.environment}"
+    run.record.next_command = f"migrator run {shlex.quote(run.record.changelog)} --env {run.record.environment}"
 
 
 def _begin(run: Run) -> None:
@@ -86,6 +97,11 @@ def _begin(run: Run) -> None:
         _end_untouched(run, Outcome.REFUSED, error)
     except Interrupted as error:
         _end_untouched(run, Outcome.FAILED_BEFORE, error)
+    except LockLost as error:
+        leave_alone(run, error)
+    except Exception as error:  # the boundary tells the bug; the run must not stay open for it
+        _end_untouched(run, Outcome.FAILED_BEFORE, _bug(run, error))
+        raise
 
 
 def _carry_out(run: Run) -> None:
@@ -95,6 +111,8 @@ def _carry_out(run: Run) -> None:
             failure = _attempt(run)
             if failure is None:
                 return
+            if _is_committed_after_all(run):
+                continue
             again = _again(run, failure)
             if again is None:
                 go_back(run, _the_cause(run, failure))
@@ -126,6 +144,8 @@ def _attempt(run: Run) -> MigratorError | None:
     else:
         run.record.outcome = run.record.outcome or Outcome.MIGRATED
         return None
+    if run.watch is not None and isinstance(run.watch.alarm, LockLost):
+        raise run.watch.alarm
     if run.facts.committed or _is_past_proof(run):
         if isinstance(failure, VerificationFailed):
             _remember(run, failure)
@@ -134,6 +154,16 @@ def _attempt(run: Run) -> MigratorError | None:
             _leave_unfinished(run, failure)
         return None
     return failure
+
+
+def _is_committed_after_all(run: Run) -> bool:
+    """Whether the answer to the commit was lost and the commit was not: the server is asked again."""
+    if run.record.way is not Way.ATOMIC or not any(entry.name is StepName.COMMIT for entry in run.record.steps):
+        return False
+    try:
+        return ladder.is_committed(run)
+    except MigratorError:
+        return False  # the way back asks once more, and halts when it gets no answer
 
 
 def _bug(run: Run, error: Exception) -> MigratorError:
@@ -158,6 +188,7 @@ def perform(run: Run, step: Step) -> None:
     run.reporter.step_started(step.name, step.title)
     if step.name is not StepName.LOCK:  # the lock step itself opens the run's entry in the journal
         run.journal.step_started(run.id, entry.attempt, step.name)
+        run.save()  # whoever resumes goes by the record: it must not miss the step that was killed
     try:
         entry.note = step.run(run)
     except BaseException as error:
@@ -190,7 +221,7 @@ def _undo(run: Run, step: Step) -> None:
 
 
 def _was_started(run: Run, step: Step) -> bool:
-    return any(entry.name is step.name for entry in run.record.steps)
+    return any(entry.name is step.name and entry.status != "undone" for entry in run.record.steps)
 
 
 def _is_past_proof(run: Run) -> bool:
@@ -264,15 +295,22 @@ def _report(run: Run) -> None:
     try:
         run.write_reports(run.record)
     except StepFailed as error:
-        if run.record.outcome is Outcome.MIGRATED:
-            _remember(run, error)
-            run.record.outcome = Outcome.UNFINISHED
-            run.record.exit_code = Outcome.UNFINISHED.exit_code
+        _leave_unreported(run, error)
+    except Exception as error:  # noqa: BLE001  a bug in a report must not hide what became of the database
+        _leave_unreported(run, _bug(run, error))
+
+
+def _leave_unreported(run: Run, error: MigratorError) -> None:
+    run.warn(error.message)
+    if run.record.outcome is Outcome.MIGRATED:
+        _leave_unfinished(run, error)
+        run.record.exit_code = Outcome.UNFINISHED.exit_code
 
 
 def close(run: Run) -> None:
     """The journal holds the outcome, and this process holds nothing of the database."""
     record = run.record
+    signals.deaf = True
     outcome = record.outcome or Outcome.INTERRUPTED
     record.outcome = outcome
     record.exit_code = outcome.exit_code
@@ -287,9 +325,6 @@ def close(run: Run) -> None:
             else:
                 run.journal.close_run(run.id, record)
     except (TakenOver, StepFailed) as error:  # the verdict on the database stands, whatever became of the journal
-        run.warn(error.message)
-        if record.outcome is Outcome.MIGRATED:
-            record.outcome = Outcome.UNFINISHED
-            record.exit_code = Outcome.UNFINISHED.exit_code
+        _leave_unreported(run, error)
     finally:
         run.close()

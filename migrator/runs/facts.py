@@ -69,6 +69,8 @@ class Facts(BaseModel):
     # maintain
     outside: dict[str, dict[str, str]] = Field(default_factory=dict)  # provider -> what stood before
     fence_up: bool = False
+    users_back: bool = False  # about to let users in: from here on nothing may be compared or put back any more
+    fence_lost: bool = False  # somebody else took the fence down: others may have written since the backup
     fence: str | None = None  # its description, for the case that the changelog overwrites the database's comment
     # hold
     xid: str | None = None
@@ -84,7 +86,10 @@ class Facts(BaseModel):
     # verify, commit
     verified: bool = False
     committed: bool = False
+    unobserved: list[str] = Field(default_factory=list)  # apply: changesets whose writes no lock could tell
+    breaches: list[str] = Field(default_factory=list)  # who came, or wrote, in spite of the fence
     # the way back
+    going_back: bool = False  # decided: whoever takes over goes back too
     side_name: str | None = None
     side_oid: int | None = None
     restored: bool = False

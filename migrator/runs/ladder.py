@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import closing
 
-from migrator.errors import MigratorError, NotProven, StepFailed
+from migrator.errors import ConnectionFailed, MigratorError, NotProven, StepFailed
 from migrator.liquibase import ledger
 from migrator.plans import impact
 from migrator.postgres import sequences, sessions, soundness
@@ -37,10 +38,24 @@ def go_back(run: Run) -> Outcome:
         return Outcome(run.facts.proven_back)
     end_sessions(run)
     if restore.is_swapped_in(run):
+        restore.note_swapped(run)
         return _reached(run, Outcome.RESTORED)
-    if run.record.way is Way.ATOMIC and transaction_status(run) != "committed":
-        prove_rolled_back(run)
-        return _reached(run, Outcome.ROLLED_BACK)
+    if run.record.way is Way.ATOMIC:
+        if is_committed(run):
+            raise NotProven(
+                f"Transaction {run.facts.xid} was committed after everything in it was verified: it is not taken back.",
+                hint=f"Users are let in by: migrator resume {run.id}",
+            )
+        if transaction_status(run) != "committed":
+            prove_rolled_back(run)
+            return _reached(run, Outcome.ROLLED_BACK)
+    if run.facts.fence_lost:
+        raise NotProven(
+            f"The fence of run {run.id} was taken down by somebody else, so others may have written: nothing is rolled "
+            "back or restored by itself.",
+            hint="Look at the database; when it is as it should be: "
+            f"migrator maintenance off --env {run.environment.name} --force",
+        )
     why = _roll_back(run)
     if why is None:
         return _reached(run, Outcome.ROLLED_BACK)
@@ -49,14 +64,14 @@ def go_back(run: Run) -> Outcome:
     return _reached(run, Outcome.RESTORED)
 
 
-def end_sessions(run: Run) -> None:
+def end_sessions(run: Run, *, but: Collection[str] = _KEPT_ROLES) -> None:
     """No child process and no server session of this run works any more; its lock and orchestrator stay.
 
-    Raises: NotProven when a session does not end.
+    `but` are the roles whose sessions are left alone. Raises: NotProven when a session does not end.
     """
     run.end_workers()
     try:
-        sessions.terminate_run(run.the_admin(), run.id, roles=_KEPT_ROLES, timeout_s=_END_SESSIONS_S)
+        sessions.terminate_run(run.the_admin(), run.id, roles=but, timeout_s=_END_SESSIONS_S)
     except StepFailed as error:
         raise NotProven(
             f"Sessions of run {run.id} are still at work: {error.message}",
@@ -67,15 +82,22 @@ def end_sessions(run: Run) -> None:
 def transaction_status(run: Run) -> str | None:
     """aborted, committed, or None where no transaction was begun or it is too old to tell.
 
-    Waits while the server still says "in progress": its session has been ended, so it settles soon.
+    Waits while the server still says "in progress": its session has been ended, so it settles soon. Waits as long for
+    a server that is starting or out of reach.
 
-    Raises: NotProven when it does not settle.
+    Raises: NotProven when it does not settle; ConnectionFailed.
     """
     if run.facts.xid is None:
         return None
     deadline = time.monotonic() + _END_SESSIONS_S
     while True:
-        status = run.the_admin().rows(f"select pg_xact_status('{int(run.facts.xid)}'::xid8)")[0][0]
+        try:
+            status = run.the_admin().rows(f"select pg_xact_status('{int(run.facts.xid)}'::xid8)")[0][0]
+        except ConnectionFailed:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+            continue
         if status != "in progress":
             return status
         if time.monotonic() > deadline:
@@ -83,25 +105,38 @@ def transaction_status(run: Run) -> str | None:
         time.sleep(0.05)
 
 
+def is_committed(run: Run) -> bool:
+    """Whether the one transaction was committed after everything in it was verified; the facts know it from now on.
+
+    Raises: NotProven, ConnectionFailed when the server does not say what became of it.
+    """
+    if not run.facts.verified or run.facts.xid is None or transaction_status(run) != "committed":
+        return False
+    run.facts.committed = True
+    run.prove(f"Transaction {run.facts.xid} was committed after everything in it was verified (pg_xact_status).")
+    return True
+
+
 def prove_rolled_back(run: Run) -> None:
     """The one transaction is gone without a trace, and the sequences that it moved are back under `offline`.
 
     Raises: NotProven.
     """
-    status = transaction_status(run)
+    xid, status = run.facts.xid, transaction_status(run)
     if status == "committed":
-        raise NotProven(f"Transaction {run.facts.xid} was committed before everything in it was verified.")
-    with closing(run.session("verify")) as session:
-        if run.facts.ledger_read:
-            left = _rows_of_this_run(run, ledger.read(session, run.environment.liquibase_schema))
-            if left:
-                raise NotProven(f"The ledger holds {left[0]} of this run though its transaction was rolled back.")
-        if run.facts.xid is not None:
-            run.prove(
-                f"Transaction {run.facts.xid} was rolled back: its session is gone, pg_xact_status says {status}."
-            )
-            run.prove("The ledger has no row of this run.")
-        _put_sequences_back(run)
+        raise NotProven(f"Transaction {xid} was committed before everything in it was verified.")
+    if xid is not None and status is None and not run.facts.ledger_read:
+        raise NotProven(f"The server does not know any more what became of transaction {xid}, nor does the ledger.")
+    if xid is not None:
+        said = f"pg_xact_status says {status}" if status is not None else "it is too old for pg_xact_status"
+        run.prove(f"Transaction {xid} was rolled back: its session is gone, {said}.")
+    if run.facts.ledger_read:
+        with closing(run.session("verify", read_only=True)) as session:
+            left = _rows_of_this_run(run, ledger.read(session, run.ledger_schema))
+        if left:
+            raise NotProven(f"The ledger holds {left[0]} of this run though its transaction was rolled back.")
+        run.prove("The ledger has no row of this run.")
+    _put_sequences_back(run)
 
 
 def _put_sequences_back(run: Run) -> None:
@@ -126,7 +161,7 @@ def _roll_back(run: Run) -> str | None:
         return why
     try:
         with closing(run.session("ledger")) as session:
-            ledger.release(session, run.environment.liquibase_schema)  # its holder, our worker, has been ended
+            ledger.release(session, run.ledger_schema)  # its holder, our worker, has been ended
         if executed:
             with liquibase_session.opened(run, mode="stepwise") as liquibase:
                 liquibase.rollback_count(
@@ -134,7 +169,7 @@ def _roll_back(run: Run) -> str | None:
                 )
         _drop_invalid_indexes(run)
         with closing(run.session("ledger")) as session:
-            ledger.put_back(session, run.environment.liquibase_schema, state.ledger_rows(run.facts))
+            ledger.put_back(session, run.ledger_schema, state.ledger_rows(run.facts))
     except MigratorError as error:
         return f"the rollback failed: {error.message}"
     _put_sequences_back(run)
@@ -143,9 +178,6 @@ def _roll_back(run: Run) -> str | None:
         return f"after the rollback {differences[0]}" + (
             f" (and {len(differences) - 1} more)" if differences[1:] else ""
         )
-    for changeset in run.record.changesets:
-        if changeset.status in {"executed", "failed"}:
-            changeset.status = "rolled_back"
     if run.facts.fingerprinted is not None:
         run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
     undone = count(executed, "changeset")
@@ -169,7 +201,7 @@ def _executed(run: Run) -> tuple[int, str | None]:
     if not run.facts.ledger_read:
         return 0, "what the ledger held before is not known"
     with closing(run.session("verify", read_only=True)) as session:
-        rows = ledger.read(session, run.environment.liquibase_schema)
+        rows = ledger.read(session, run.ledger_schema)
     done = set(_rows_of_this_run(run, rows))
     planned = {"::".join(p.key): p for p in run.facts.planned}
     rerun = [key for key, p in planned.items() if p.rerun]
@@ -191,6 +223,11 @@ def _rows_of_this_run(run: Run, rows: list[ledger.LedgerRow] | None) -> list[str
 def _reached(run: Run, outcome: Outcome) -> Outcome:
     if outcome is Outcome.ROLLED_BACK and run.facts.side_name is not None:
         restore.drop_side(run)  # of an earlier try
+    for changeset in run.record.changesets:
+        if changeset.status in {"executed", "running"} or (
+            changeset.status == "failed" and run.record.way is not Way.ATOMIC
+        ):
+            changeset.status = "rolled_back"
     run.facts.proven_back = outcome.value
     run.save()
     return outcome

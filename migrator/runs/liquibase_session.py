@@ -47,7 +47,7 @@ def connect(run: Run, *, mode: Mode) -> Liquibase:
             root=run.config.liquibase.root,
             contexts=environment.contexts,
             labels=environment.labels,
-            parameters={**environment.parameters, **run.facts.changelog_parameters},
+            parameters=run.parameters,
             default_schema=environment.default_schema,
             liquibase_schema=environment.liquibase_schema,
         ),

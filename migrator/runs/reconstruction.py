@@ -20,6 +20,7 @@ from migrator.runs.journal import Journal
 from migrator.runs.record import MaintenanceRecord, RunRecord, StepName, StepRecord, Way
 from migrator.runs.reporter import Reporter
 from migrator.runs.run import MANUAL, Options, Run
+from migrator.runs.steps.maintain import providers
 
 
 def from_fence(
@@ -56,7 +57,10 @@ def from_fence(
         journal=journal,
         reporter=reporter,
         folder=opening.folder_of(config, standing.run_id),
+        reconstructed=True,
     )
+    # What stood outside before is not known here; the providers have kept it themselves, or have nothing to keep.
+    run.facts.outside = {provider.name: {} for provider in providers(run)}
     run.warn("The journal does not know this run: it is taken from the fence's own description and the manifest.")
     return run
 
@@ -64,7 +68,7 @@ def from_fence(
 def _steps(standing: Fence) -> list[StepRecord]:
     """The steps that must have been begun, by what the fence was told on the way."""
     begun = [StepName.LOCK, StepName.PREFLIGHT, StepName.MAINTAIN]
-    if "xid" in standing.facts:
+    if standing.facts.get("xid"):
         begun += [StepName.HOLD, StepName.BACK_UP, StepName.APPLY]
     elif "backup" in standing.facts or standing.phase is not None:
         begun.append(StepName.BACK_UP)
@@ -76,9 +80,9 @@ def _steps(standing: Fence) -> list[StepRecord]:
 def _facts(environment: Environment, standing: Fence) -> Facts:
     facts = Facts(
         fence_up=True,
-        xid=standing.facts.get("xid"),
+        fence=standing.to_comment(),
+        xid=standing.facts.get("xid") or None,
         verified=standing.phase == "verified",
-        outside={f"{one.type}": {} for one in environment.maintenance.outside},
     )
     backup_id = standing.facts.get("backup")
     if backup_id:
@@ -100,5 +104,7 @@ def _add_state(facts: Facts, found: manifests.Manifest) -> None:
         for name, table in found.tables.items()
     }
     facts.sequences = {name: (state.last_value, state.is_called) for name, state in found.sequences.items()}
-    if found.large_objects is not None:
+    if found.large_objects is None:  # they are read where all tables are, and only there
+        facts.fingerprinted = sorted(facts.tables_before)
+    else:
         facts.large_objects_before = TableState(rows=found.large_objects.rows, digest=found.large_objects.digest or "")

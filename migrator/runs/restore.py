@@ -9,12 +9,13 @@ from migrator.runs.record import StepName
 from migrator.runs.run import Run
 
 
-def may_restore(run: Run) -> str | None:
-    """None when a restore may be done without asking anybody; else why not."""
+def may_restore(run: Run, *, ask: bool = True) -> str | None:
+    """None when a restore may be done; else why not. `ask`: a person is asked where the configuration says so."""
     settings, facts = run.environment, run.facts
     limit_s = settings.limits.restore_max_s
-    breaches = run.watch.breaches if run.watch is not None else []
+    breaches = facts.breaches
     refusals = (
+        (facts.fence_lost, "the fence did not stand all the time: others may have written since the backup"),
         (not run.offline, f"maintenance is {settings.maintenance.database}: others may have written since the backup"),
         (bool(breaches), f"the fence was breached: {', '.join(breaches[:1])}"),
         (settings.backup.restore == "never", "backup.restore is never"),
@@ -25,7 +26,7 @@ def may_restore(run: Run) -> str | None:
         ),
     )
     refusal = next((why for stands, why in refusals if stands), None)
-    if refusal is None and settings.backup.restore == "ask":
+    if refusal is None and ask and settings.backup.restore == "ask":
         question = f"Restore backup {facts.backup_id} beside {run.database} and swap it in?"
         return None if run.options.confirm(question) else "the answer was no"
     return refusal
@@ -79,6 +80,9 @@ def restore_and_swap(run: Run, *, because: str) -> None:
             f"{because}, and the restored copy {side} is not what was backed up: {'; '.join(differences[:3])}.",
             hint=f"Both are kept. Compare {side} with {run.database} before anything else.",
         )
+    refusal = may_restore(run, ask=False)  # somebody may have come in while it was restored
+    if refusal is not None:
+        raise NotProven(f"{because}, and the restored copy {side} was not swapped in: {refusal}.", hint=_runbook(run))
     _swap(run, side)
 
 
@@ -107,13 +111,21 @@ def _swap(run: Run, side: str) -> None:
     databases.swap(admin, current=run.database, incoming=side, old_name=old, properties=now, oids=(now.oid, side_oid))
     if not is_swapped_in(run):
         raise NotProven(f"After the swap {run.database} is not the restored copy.", hint=_runbook(run))
-    run.facts.restored = True
-    run.save()
+    note_swapped(run)
+
+
+def note_swapped(run: Run) -> None:
+    """The record says that the restored copy, which was compared before, bears the name; and what is kept."""
+    old = databases.name_of(run.id, "old")
+    kept = f"The failed database is kept as {old}, closed to everybody. {_drop_hint(old)}"
+    if kept not in run.record.kept:
+        run.record.kept.append(kept)
     run.prove(
         f"Backup {run.facts.backup_id} was restored beside, found equal to the state before ({state.scope(run)}), "
         "and swapped in."
     )
-    run.record.kept.append(f"The failed database is kept as {old}, closed to everybody. {_drop_hint(old)}")
+    run.facts.restored = True
+    run.save()
 
 
 def drop_side(run: Run) -> None:

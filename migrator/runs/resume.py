@@ -6,9 +6,12 @@ journal says what was begun; where it is missing, the fence's own description an
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from migrator.errors import Interrupted, MigratorError
-from migrator.postgres import fence
-from migrator.runs import engine, ladder
+from migrator.postgres import databases, fence, properties
+from migrator.postgres.fence_record import fenced
+from migrator.runs import engine, ladder, restore
 from migrator.runs.journal import TakenOver
 from migrator.runs.record import Outcome, StepName, StepRecord, Way
 from migrator.runs.run import Run
@@ -17,6 +20,7 @@ from migrator.runs.steps import lock
 from migrator.runs.watch import LockLost
 
 _BEFORE_ANY_CHANGE = {StepName.LOCK, StepName.PREFLIGHT}
+_BEFORE_BACKUP = {*_BEFORE_ANY_CHANGE, StepName.MAINTAIN}
 
 
 def resume(run: Run, *, back: bool, force: bool = False) -> None:
@@ -27,6 +31,10 @@ def resume(run: Run, *, back: bool, force: bool = False) -> None:
     with signals.installed():
         try:
             _take_over(run, force=force)
+        except BaseException:
+            run.close()  # it is not ours: neither its entry nor its report is touched
+            raise
+        try:
             _end_or_carry_on(run, back=back)
         finally:
             engine.close(run)
@@ -51,8 +59,10 @@ def what_it_will_do(run: Run, *, back: bool) -> str:
 
 def _take_over(run: Run, *, force: bool) -> None:
     lock.take(run)
-    run.journal.take_over(run.id, lease_s=run.environment.limits.lease_s, force=force)
-    lock.watch(run)
+    if run.reconstructed:
+        lock.begin(run)
+    else:
+        run.journal.take_over(run.id, lease_s=run.environment.limits.lease_s, force=force)
     for left in run.folder.glob(".pgpass*"):
         left.unlink()  # a killed process could not
     for entry in run.record.steps:
@@ -61,22 +71,21 @@ def _take_over(run: Run, *, force: bool) -> None:
     run.record.warnings = []  # what an earlier process gave up on is looked at anew
     run.record.outcome = run.record.exit_code = run.record.error = run.record.next_command = None
     run.save()
-    ladder.end_sessions(run)
-    if run.watch is not None and run.facts.fence_up:
-        run.watch.fenced(fence.Mode(run.environment.maintenance.database))
 
 
 def _end_or_carry_on(run: Run, *, back: bool) -> None:
     try:
+        _look_around(run)
         last = _last_step(run)
         if last is None or last.name in _BEFORE_ANY_CHANGE:
+            restore.drop_side(run)  # of the trial
             run.record.outcome = Outcome.FAILED_BEFORE
             return
         if _is_committed(run) or last.name is StepName.LIFT:
             run.facts.committed = True
             engine.finish(run)
             return
-        if run.facts.proven_back is not None or back or _must_go_back(run):
+        if back or _is_going_back(run) or _must_go_back(run):
             engine.go_back(run, Interrupted(f"The run was left behind in step {last.name.value}."))
             return
         engine.carry_on(run)
@@ -86,6 +95,37 @@ def _end_or_carry_on(run: Run, *, back: bool) -> None:
         engine.halt(run, error)
 
 
+def _look_around(run: Run) -> None:
+    """Nothing of the process before is at work any more, the watch is on, and the facts say whether the fence stands.
+
+    Raises: NotProven when a session of it does not end.
+    """
+    # Its orchestrator too: the server goes on with a CREATE DATABASE or a rename whose client has died.
+    ladder.end_sessions(run, but={"lock"})
+    lock.watch(run)
+    if not run.facts.fence_up:
+        return
+    admin = run.the_admin()
+    if _fence_stands(run):
+        if run.watch is not None:
+            run.watch.fenced(fence.Mode(run.environment.maintenance.database))
+        databases.reopen(admin, run.database)  # a killed copy or swap had closed it, to us too
+    elif not run.facts.users_back and any(entry.name not in _BEFORE_BACKUP for entry in run.record.steps):
+        run.facts.fence_lost = True
+        run.warn("The fence was taken down by somebody else while the run lay there: others may have written.")
+    run.save()
+
+
+def _fence_stands(run: Run) -> bool:
+    """Whether others are held off by this run, by its description or, where a changeset overwrote that, by effect."""
+    admin = run.the_admin()
+    standing = fence.read(admin, run.database)
+    if standing is not None or run.facts.fence is None:
+        return standing is not None and standing.run_id == run.id
+    now = properties.read(admin, run.database)
+    return replace(fenced(now, fence.Fence.from_comment(run.facts.fence)), comment=now.comment) == now
+
+
 def _is_committed(run: Run) -> bool:
     """Whether the one transaction was committed, and only after it was verified.
 
@@ -93,14 +133,20 @@ def _is_committed(run: Run) -> bool:
     """
     if run.record.way is not Way.ATOMIC or run.facts.xid is None or run.facts.proven_back is not None:
         return run.facts.committed
-    return run.facts.verified and ladder.transaction_status(run) == "committed"
+    return ladder.is_committed(run)
 
 
 def _must_go_back(run: Run) -> bool:
     """A run that commits on its way is never continued in the middle: what is half there is taken back."""
     if run.record.way is Way.ATOMIC:
-        return ladder.transaction_status(run) == "committed"
+        return run.facts.xid is not None and ladder.transaction_status(run) != "aborted"
     return _is_migrating(run)
+
+
+def _is_going_back(run: Run) -> bool:
+    """What was decided or proven, or what users may have written, is not put at risk by another attempt."""
+    facts = run.facts
+    return facts.going_back or facts.proven_back is not None or facts.users_back or facts.fence_lost
 
 
 def _is_migrating(run: Run) -> bool:

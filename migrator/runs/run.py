@@ -75,6 +75,7 @@ class Run:
     suites: SuiteRunner | None = None
     watch: Watch | None = None
     relations: list[Relation] = field(default_factory=list)
+    reconstructed: bool = False  # from the fence: the journal does not know it yet
 
     @property
     def id(self) -> str:
@@ -85,8 +86,19 @@ class Run:
         return self.login.database
 
     @property
+    def ledger_schema(self) -> str | None:
+        """Where Liquibase keeps its tables; None: the first schema of the search path."""
+        return self.environment.liquibase_schema or self.environment.default_schema
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Changelog parameters: the environment's, and those of the command line over them."""
+        return {**self.environment.parameters, **self.facts.changelog_parameters}
+
+    @property
     def offline(self) -> bool:
-        return self.environment.maintenance.database == "offline"
+        """Whether nobody but this run can have written since the fence was put up."""
+        return self.environment.maintenance.database == "offline" and not self.facts.fence_lost
 
     @property
     def target(self) -> str:

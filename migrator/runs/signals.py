@@ -23,14 +23,14 @@ class Signals:
         self._shields = 0
         self._pending: str | None = None
         self._raised = False
-        self.going_back = False
+        self.deaf = False  # the run goes back already, or is past its proof: to stop would only do harm
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may install handlers; an embedding program keeps its own
             return
-        self._pending, self._raised, self.going_back = None, False, False
+        self._pending, self._raised, self.deaf = None, False, False
         before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             yield
@@ -49,7 +49,7 @@ class Signals:
 
     def check(self) -> None:
         """Raises: Interrupted when a signal has arrived while it could not be heard."""
-        if self._pending is not None and not self._shields and not self._raised and not self.going_back:
+        if self._pending is not None and not self._shields and not self._raised and not self.deaf:
             self._raised = True
             raise Interrupted(f"{self._pending} arrived", hint="The run goes back to where it began.")
 

@@ -31,7 +31,7 @@ def take(run: Run, snapshot: str) -> None:
     ) as opened:
         first = opened[0]
         facts.schema_before = dict(schema_fingerprint.of_schema(first).objects)
-        rows = ledger.read(first, run.environment.liquibase_schema)
+        rows = ledger.read(first, run.ledger_schema)
         facts.ledger_before = None if rows is None else [dict(row.columns) for row in rows]
         facts.ledger_read = True
         if facts.sequences is None:

@@ -55,7 +55,7 @@ def _hidden_errors(run: Run) -> list[str]:
 
 def _ledger(run: Run, session: Session) -> list[str]:
     """The ledger holds the planned changesets, and besides them exactly what it held."""
-    rows = ledger.read(session, run.environment.liquibase_schema) or []
+    rows = ledger.read(session, run.ledger_schema) or []
     after = {row.key: row for row in rows}
     before = {row.key: row for row in state.ledger_rows(run.facts) or []}
     planned = {p.key: p for p in run.facts.planned}

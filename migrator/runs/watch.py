@@ -1,7 +1,8 @@
 """Keeps an eye on a run while it works: its lease, its lock, intruders behind the fence, sessions that it blocks.
 
 The watch never decides. It remembers the first alarm, ends the run's working sessions so that the step in progress
-fails at once, and the engine goes back with the alarm as the cause.
+fails at once, and the engine goes back with the alarm as the cause. On the way back, and after the commit, nothing is
+ended any more: the lease is renewed, and whoever comes in spite of the fence is ended and written down.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from migrator.errors import FenceBreached, MigratorError, StepFailed
-from migrator.postgres import fence, sessions, waits
+from migrator.postgres import connect, fence, sessions, waits
 from migrator.postgres.connect import APPLICATION_PREFIX, PgSession
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ class Watch:
         self._fenced: fence.Mode | None = None
         self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
         self._guard = threading.Lock()
+        self._looking = threading.Lock()  # for intruders: not while the fence is taken down
+        self._going_back = False
         self.alarm: MigratorError | None = None
-        self.breaches: list[str] = []
 
     def start(self) -> None:
         self._thread.start()
@@ -58,34 +60,62 @@ class Watch:
 
     def fenced(self, mode: fence.Mode | None) -> None:
         """From now on (until called with None) intruders are looked for, and downtime counts."""
-        self._fenced = mode
-        self._maintained_since = self._monotonic() if mode is not None else None
+        with self._looking:
+            self._fenced = mode
+            self._maintained_since = self._monotonic() if mode is not None else None
+
+    def going_back(self) -> None:
+        """From now on no limit ends a session of this run: what works now is the way back."""
+        self._going_back = True
 
     def check(self) -> None:
         """The run still owns its database, looked up now.
 
-        Raises: LockLost, or the first alarm.
+        Raises: LockLost, or the first alarm; after the commit only LockLost, since users are to be let in.
         """
-        self._look_at_ownership()
-        if self.alarm is not None:
+        self.check_ownership()
+        if self.alarm is not None and not self._run.facts.committed:
             raise self.alarm
+
+    def check_ownership(self) -> None:
+        """The lock is held and the lease renewed, now. Raises: LockLost; StepFailed when the journal is out of use."""
+        if isinstance(self.alarm, LockLost):
+            raise self.alarm
+        self._look_at_ownership()
+
+    @property
+    def _only_watches(self) -> bool:
+        return self.alarm is not None or self._going_back or self._run.facts.committed
 
     def _loop(self) -> None:
         while not self._stop.wait(self._wake_s):
             try:
                 self._look()
-            except MigratorError as error:
-                self._raise_alarm(error)
+            except LockLost as error:
+                self._give_up(error)
                 return
+            except MigratorError as error:
+                if not self._only_watches:
+                    self._raise_alarm(error)
 
     def _look(self) -> None:
         limits = self._run.environment.limits
-        if self._monotonic() - self._renewed_at > limits.lease_s / 4:
-            self._look_at_ownership()
-        self._look_for_intruders()
+        age_s = self._monotonic() - self._renewed_at
+        if age_s > limits.lease_s / 4:
+            try:
+                self._look_at_ownership()
+            except StepFailed:  # the journal: a moment's trouble is no reason to go back while the lease lasts
+                if age_s > limits.lease_s / 2:
+                    raise
+        if self._session.closed:
+            self._session = self._connect()
+        with self._looking:
+            self._look_for_intruders()
+        if self._only_watches:
+            return
         self._look_at_who_waits(limits.max_blocked_s)
         since = self._maintained_since
-        if since is not None and self._monotonic() - since > limits.max_downtime_s and not self._run.facts.committed:
+        if since is not None and self._monotonic() - since > limits.max_downtime_s:
             raise StepFailed(
                 f"Maintenance has lasted longer than limits.max_downtime_s = {limits.max_downtime_s:g}.",
                 code="downtime",
@@ -120,7 +150,8 @@ class Watch:
         if not found:
             return
         who = ", ".join(f"{s.user} ({s.application or 'no name'}, pid {s.pid})" for s in found[:3])
-        self.breaches.append(who)
+        if who not in self._run.facts.breaches:
+            self._run.facts.breaches.append(who)
         if mode is fence.Mode.OFFLINE:
             for session in found:
                 sessions.end_foreign(self._session, self._run.database, session.pid, own_run=self._run.id)
@@ -139,6 +170,23 @@ class Watch:
                 code="blocked_others",
                 hint="Run it under maintenance, or split the changeset that holds the lock.",
             )
+
+    def _connect(self) -> PgSession:
+        run = self._run
+        return connect.connect(
+            run.login,
+            role="watch",
+            run_id=run.id,
+            database=run.environment.maintenance_database,
+            connect_timeout_s=run.environment.limits.connect_timeout_s,
+        )
+
+    def _give_up(self, error: LockLost) -> None:
+        """The step in progress fails. Sessions are not ended: those of this run may be its new owner's by now."""
+        self.alarm = error
+        liquibase = self._run.liquibase
+        if liquibase is not None:
+            liquibase.kill()
 
     def _raise_alarm(self, error: MigratorError) -> None:
         self.alarm = error

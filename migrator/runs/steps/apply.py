@@ -25,7 +25,15 @@ class ApplyStep:
             liquibase = liquibase_session.start(run)  # connected by the step before, its transaction open
         else:
             if run.facts.fence_up:
-                fence.note(run.the_admin(), run.database, phase="applying", backup=run.facts.backup_id or "")
+                # What an earlier, atomic attempt noted holds no more: a recovery by the fence alone must not trust it.
+                fence.note(
+                    run.the_admin(),
+                    run.database,
+                    phase="applying",
+                    way=str(run.record.way),
+                    xid="",
+                    backup=run.facts.backup_id or "",
+                )
             liquibase = liquibase_session.connect(run, mode="stepwise")
         updated = liquibase.update(
             run.record.changelog,
@@ -65,6 +73,7 @@ def _record(run: Run, updated: Updated) -> None:
             run.record.changesets.append(changeset)
         changeset.status = _STATUSES.get(result.status, result.status)
         changeset.duration_s = result.duration_s
+    run.facts.unobserved = list(updated.outside_transaction)
     run.record.write_set = sorted(name for name in updated.write_set if not is_ledger(name))
     tables = {table.name: table for table in run.record.tables}
     for name, counts in updated.counts.items():

@@ -28,12 +28,10 @@ class CommitStep:
             except MigratorError as error:  # the answer may be lost and the commit not: the server knows
                 failure = error
                 ladder.end_sessions(run)
-            status = ladder.transaction_status(run)
-            if status != "committed":
-                raise failure or NotProven(f"Transaction {run.facts.xid} was not committed: {status}.")
-            run.facts.committed = True
+            if not ladder.is_committed(run):
+                raise failure or NotProven(f"Transaction {run.facts.xid} was not committed.")
+            signals.deaf = True  # users wait to be let in, and nothing can be taken back
             run.save()
-        run.prove(f"Transaction {run.facts.xid} was committed after everything in it was verified (pg_xact_status).")
         return None
 
     def undo(self, run: Run) -> str | None:

@@ -26,14 +26,7 @@ class LockStep:
         take(run)
         if run.journal.unfinished(run.target) is None:  # a run that the journal knows is named by `begin`
             _refuse_fenced(run)
-        run.journal.begin(
-            run.record,
-            target=run.target,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            lease_s=run.environment.limits.lease_s,
-        )
-        run.save()
+        begin(run)
         watch(run)
         return f"{run.database} on {run.login.host}:{run.login.port}, PostgreSQL {run.record.versions['postgresql']}"
 
@@ -82,6 +75,21 @@ def take(run: Run) -> None:
             f"Another run holds the database {run.database}: {holder}.",
             hint=f"See what it does with: migrator status --env {run.environment.name}",
         )
+
+
+def begin(run: Run) -> None:
+    """The journal has an open entry for the run, held by this process.
+
+    Raises: Locked, Unfinished, Refused.
+    """
+    run.journal.begin(
+        run.record,
+        target=run.target,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        lease_s=run.environment.limits.lease_s,
+    )
+    run.save()
 
 
 def watch(run: Run) -> None:

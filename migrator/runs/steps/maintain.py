@@ -62,7 +62,7 @@ class MaintainStep:
             run.watch.fenced(mode)
         if run.facts.stale_lock:
             with closing(run.session("ledger")) as session:
-                ledger.release(session, run.environment.liquibase_schema)
+                ledger.release(session, run.ledger_schema)
         return f"{mode.value}; {drained.terminated} sessions ended"
 
     def undo(self, run: Run) -> str | None:
@@ -89,6 +89,8 @@ def let_in(run: Run) -> str | None:
         run.watch.fenced(None)
     problems: list[str] = []
     if run.facts.fence_up:
+        run.facts.users_back = True
+        run.save()
         known = fence.Fence.from_comment(run.facts.fence) if run.facts.fence is not None else None
         fence.take_down(run.the_admin(), run.database, run_id=run.id, known=known)
         run.facts.fence_up = False

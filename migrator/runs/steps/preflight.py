@@ -34,7 +34,7 @@ class PreflightStep:
 
         Raises: Refused naming everything that stands in the way, with the remedy of each.
         """
-        changelog.screen(run.config.liquibase.root, run.record.changelog)
+        changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
         liquibase_session.start(run)  # the JVM starts while the server is asked
         if run.environment.checks.suites:
             inspection.start(run)  # its import takes seconds
@@ -43,7 +43,7 @@ class PreflightStep:
             found += obstacles.of_pooler(target)
             run.relations = catalog.tables(target)
             run.facts.existing = [relation.qualified for relation in run.relations]
-            held = ledger.read(target, run.environment.liquibase_schema)
+            held = ledger.read(target, run.ledger_schema)
             run.facts.unsound_before = sorted(soundness.unsound(target))
             changesets = self._pending(run, held)
             if not changesets:
@@ -155,7 +155,7 @@ class PreflightStep:
     def _liquibase_lock(self, run: Run) -> None:
         """Raises: Locked for a lock whose holder lives, Refused for a stale one where nobody is fenced off."""
         with closing(run.session("preflight", read_only=True)) as target:
-            holder = ledger.lock_holder(target, run.environment.liquibase_schema)
+            holder = ledger.lock_holder(target, run.ledger_schema)
         if holder is None:
             return
         who = f"{holder.locked_by} (since {holder.granted_at})"

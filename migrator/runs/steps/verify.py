@@ -7,6 +7,7 @@ from contextlib import closing
 from migrator.runs import liquibase_session, verification
 from migrator.runs.record import StepName, Way
 from migrator.runs.run import Run
+from migrator.runs.signals import signals
 
 
 class VerifyStep:
@@ -19,17 +20,18 @@ class VerifyStep:
 
         Raises: VerificationFailed naming the first of what is not, and how many there are.
         """
+        run.facts.verified = False
         if run.record.way is Way.ATOMIC:
             note = verification.verify(run, liquibase_session.start(run))
         else:
             with closing(run.session("verify", read_only=True)) as session:
                 session.execute("begin isolation level repeatable read read only")
                 note = verification.verify(run, session)
+            signals.deaf = True
             run.facts.committed = True  # Liquibase did that itself; there is no step between proof and lift
         run.facts.verified = True
         return note
 
     def undo(self, run: Run) -> str | None:
-        """Nothing: to verify writes nothing."""
-        run.facts.verified = False
+        """Nothing: to verify writes nothing. That it was verified stays known: its commit may turn out to have come."""
         return None
