@@ -208,6 +208,14 @@ def swap(
             deadline.pause()
 
 
+def reopen(admin: Session, name: str) -> None:
+    """Whoever has the privilege can connect: what a killed copy or swap had closed is open. Safe to repeat.
+
+    Raises: StepFailed.
+    """
+    _allow_connections(admin, name, allow=True)
+
+
 @contextmanager
 def _closed(admin: Session, name: str, *, reopen: bool) -> Iterator[None]:
     """Nobody, superusers included, can connect in the block; after an error it is as open as it was before."""
