@@ -201,3 +201,41 @@ def test_run_killed_while_its_backup_is_restored_is_restored(stage: Stage, momen
     assert any("_old" in line for line in answer.json["kept"])
     assert any("was restored" in line for line in answer.json["proof"]["proven"])
     stage.assert_as_it_was(restored=True)
+
+
+@pytest.mark.parametrize(
+    ("changelog", "way", "moment", "code"),
+    [
+        pytest.param("good.sql", "atomic", "ended:maintain", 5, marks=slow),
+        ("good.sql", "atomic", "changeset:4:running", 6),
+        pytest.param("good.sql", "atomic", "ended:verify", 6, marks=slow),
+        pytest.param("good.sql", "atomic", "after:migrator.liquibase.session:Liquibase.commit", 0, id="committed"),
+        pytest.param("good.sql", "stepwise", "progress:pg_dump", 5, marks=slow),
+        ("good.sql", "stepwise", "ended:back_up", 5),
+        ("good.sql", "stepwise", "changeset:4:running", 7),
+        pytest.param("bad-without-rollback.sql", "stepwise", "title:take the changes back", 7, marks=slow),
+    ],
+)
+@pytest.mark.parametrize("journal", ["kept", "deleted"])
+def test_killed_run_is_recovered_by_its_environment(
+    stage: Stage, changelog: str, way: str, moment: str, code: int, journal: str
+) -> None:
+    run = stage.killed(moment, "run", changelog, "--way", way)
+    if journal == "deleted":
+        for file in (stage.folder / ".migrator").glob("journal.db*"):
+            file.unlink()
+        assert stage.status()["fence_run"] == run
+        assert stage.status()["next_command"] == "migrator recover --env crash"
+        refused = stage.migrator("run", "good.sql")
+        assert refused.code == 10
+        assert "migrator recover --env crash" in refused.err
+    elif code == 7 and "without" not in changelog:
+        code = 6  # the journal knows which changesets are to be rolled back
+    answer = stage.migrator("recover")
+    assert answer.code == code, answer.err
+    if code == 0:
+        stage.assert_migrated()
+    else:
+        stage.assert_as_it_was(restored=code == 7)
+    again = stage.migrator("recover")
+    assert (again.code, again.out) == (0, "nothing to recover in environment crash\n")
