@@ -34,7 +34,9 @@ class PreflightStep:
 
         Raises: Refused naming everything that stands in the way, with the remedy of each.
         """
-        changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
+        screened = changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
+        for one in screened.findings:
+            run.warn(f"{one.file}{f':{one.line}' if one.line else ''}: {one.message}")
         liquibase_session.start(run)  # the JVM starts while the server is asked
         if run.environment.checks.suites:
             inspection.start(run)  # its import takes seconds
