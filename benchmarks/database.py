@@ -19,7 +19,7 @@ SHOP = Path(__file__).with_name("shop")
 TEMPLATE, NAME = "bench_template", "bench"
 
 # Rows for a database of 1 GB, indexes included. Orders refer to customers, items to orders: keep the proportions.
-_ROWS = {"customer": 100_000, "orders": 800_000, "order_item": 2_000_000, "event": 1_150_000}
+_ROWS = {"customer": 150_000, "orders": 1_200_000, "order_item": 3_000_000, "event": 1_700_000}
 _FILL = {
     "customer": """
         select i, 'customer' || i || '@example.com', 'Customer ' || initcap(substr(md5(i::text), 1, 8)),
