@@ -107,8 +107,8 @@ def folder_of(config: Config, run_id: str) -> Path:
     """
     folder = config.state / "runs" / run_id
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in (config.state, folder.parent, folder):  # `parents=True` would leave the mode of those to the umask
+            one.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise Refused(
             f"The run's folder {folder} cannot be made: {error.strerror or error}.",
