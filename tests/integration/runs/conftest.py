@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from migrator.config.login import Login
+from migrator.errors import ConnectionFailed
 from migrator.runs.record import Outcome
 from tests import shop as shops
 from tests.conftest import Server
@@ -20,18 +22,21 @@ Template = Callable[[Server], str]
 @pytest.fixture(scope="session")
 def template() -> Iterator[Template]:
     """The name of the template database on a server; made there when it is first asked for, by a real run."""
-    made: dict[int, str] = {}
+    made: dict[int, Login] = {}
     with ExitStack() as stack:
 
         def on(server: Server) -> str:
-            if server.admin.port not in made:
+            port = server.admin.port
+            if port not in made:
+                # A server of our own may be gone when this ends, and the template with it.
+                stack.push(lambda kind, *_: kind is ConnectionFailed)
                 login = stack.enter_context(shops.database(server))
                 with tempfile.TemporaryDirectory() as folder:
                     first = Shop(server=server, login=login, folder=Path(folder))
                     record = first.run(first.write("changelogs/2026.01-base/changelog.sql", shops.small_base()))
                 assert record.outcome is Outcome.MIGRATED, record.error
-                made[server.admin.port] = login.database
-            return made[server.admin.port]
+                made[port] = login
+            return made[port].database
 
         yield on
 

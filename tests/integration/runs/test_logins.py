@@ -102,6 +102,7 @@ def test_odd_names_and_an_odd_password_work_and_the_password_is_nowhere(
             assert shop.dump() == before
             migrated = shop.run(shop.sql(GOOD), {"way": "atomic"})
             assert (migrated.error, migrated.outcome) == (None, Outcome.MIGRATED)
+        assert any("postgres (is a superuser)" in one for one in migrated.proof.not_proven), migrated.proof.not_proven
         assert snoop.found == []
         assert {"pg_dump", "pg_restore"} <= snoop.programs, snoop.programs
         assert files_with(tmp_path, spellings(ODD_PASSWORD)) == []
@@ -160,8 +161,7 @@ def both_ways(shop: Shop) -> tuple[RunRecord, RunRecord]:
 def test_as_a_superuser(shop: Shop) -> None:
     shop.login = shop.superuser
     shop.execute(f"alter database {shop.login.database} owner to postgres")
-    _, migrated = both_ways(shop)
-    assert any("superuser" in one for one in migrated.proof.not_proven), "a superuser walks through every fence"
+    both_ways(shop)
 
 
 def test_another_major(server16: Server, template: Template, tmp_path: Path) -> None:

@@ -84,6 +84,18 @@ def test_without_maintenance_a_rollback_keeps_what_others_wrote(shop: Shop) -> N
     assert "nickname" not in str(shop.query("select attname from pg_attribute where attrelid = 'customer'::regclass"))
 
 
+def test_without_maintenance_nothing_is_restored_over_what_others_wrote(shop: Shop) -> None:
+    oid = shop.oid()
+    with writing(shop.app) as writer:
+        record = shop.run(shop.sql(GOOD, FAILS), {**STEPWISE, "maintenance.database": "none"}, accept_no_way_back=True)
+        assert record.outcome in {Outcome.ROLLED_BACK, Outcome.HALTED}, record.error
+        assert any("public.heartbeat" in one for one in [*record.proof.not_proven, *record.warnings])
+    assert shop.oid() == oid
+    assert len(writes(shop)) == writer.written
+    assert writer.refused == []
+    assert "nickname" not in str(shop.query("select attname from pg_attribute where attrelid = 'customer'::regclass"))
+
+
 def test_without_maintenance_nothing_is_restored_by_itself(shop: Shop) -> None:
     changelog = shop.sql("\ndelete from event where id = 1", FAILS)
     settings = {**STEPWISE, "maintenance.database": "none"}
