@@ -64,7 +64,8 @@ create table event_2025 partition of event for values from ('2025-01-01') to ('2
 create view big_orders as select * from orders where total > 900;
 create materialized view totals as select customer_id, sum(total) as total from orders group by 1;
 insert into customer (email, tier) select 'c' || n || '@shop', 'bronze' from generate_series(1, 200) n;
-insert into orders (customer_id, total, warranty) select 1 + n % 200, n, interval '1 day' from generate_series(1, 2000) n;
+insert into orders (customer_id, total, warranty)
+  select 1 + n % 200, n, interval '1 day' from generate_series(1, 2000) n;
 insert into event select n, date '2025-01-01' + n % 300, '{"a": 1}' from generate_series(1, 500) n;
 select lo_from_bytea(0, 'a manual');
 refresh materialized view totals;
@@ -315,20 +316,26 @@ def _described(pid: int) -> str:
 
 @pytest.fixture(scope="session")
 def crash_template(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
-    """A database to copy: the base release was migrated into it, and its properties are not the usual ones."""
+    """A database to copy, into which the base release was migrated."""
+    with template(server, tmp_path_factory.mktemp("template")) as made:
+        yield made
+
+
+@contextmanager
+def template(server: Server, folder: Path) -> Iterator[Login]:
+    """A database to copy, into which the base release was migrated."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     _KNOWN.update(living_children())
     with fresh_database(server) as login, patched(login):
-        folder = tmp_path_factory.mktemp("template")
         configure(folder, login)
         (folder / "checks").mkdir()
         (folder / "checks" / "any.sql").write_text("-- migrator: violations\nselect 1 where false", encoding="utf-8")
         (folder / "base.sql").write_text(BASE, encoding="utf-8")
-        config = ["--config", str(folder / "migrator.toml"), "--env", ENVIRONMENT]
-        err = io.StringIO()
-        with redirect_stderr(err), redirect_stdout(err):
-            code = boundary.run(app, ["run", "base.sql", *config])
-        assert code == 0, err.getvalue()
+        told = io.StringIO()
+        with redirect_stderr(told), redirect_stdout(told):
+            common = ["--config", str(folder / "migrator.toml"), "--env", ENVIRONMENT]
+            code = boundary.run(app, ["run", "base.sql", *common])
+        assert code == 0, told.getvalue()
         yield login
 
 

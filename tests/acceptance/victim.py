@@ -3,7 +3,7 @@
     python -m tests.acceptance.victim MOMENT DEED [ARGUMENT OF MIGRATOR ...]
 
 A moment is what a reporter is told (`started:apply`, `ended:commit`, `changeset:2:running`, `progress:pg_dump`,
-`title:let users in again`), or a call: `before:migrator.runs.restore:databases.swap`, `after:...`. The first one counts.
+`title:let users in again`), or a call: `before:migrator.runs.restore:databases.swap`, `after:...`. The first counts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Told:
 
     def step_progress(self, name: StepName, text: str, done: float | None) -> None:
         self._fate.reached(f"progress:{text}")
-        self._fate.reached(f"progress:{text.split()[0]}")
+        self._fate.reached(f"progress:{text.split(maxsplit=1)[0]}")
 
     def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
         sys.stderr.write(f"{name.value} {status}: {note}\n")
@@ -79,7 +79,7 @@ def main(moment: str, deed: str, arguments: Sequence[str]) -> int:
     from migrator.cli.app import app
 
     fate = Fate(moment, deed)
-    conduct.reporter = lambda *, silent: Told(fate)  # noqa: ARG005
+    conduct.reporter = lambda *, silent: Told(fate)
     when, _, where = moment.partition(":")
     if when in {"before", "after"}:
         _intercept(fate, when, where)
