@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager
 from fnmatch import fnmatchcase
 
 from migrator.errors import VerificationFailed
 from migrator.liquibase import ledger
 from migrator.postgres import catalog, relation_state, row_fingerprint, schema_fingerprint, soundness
 from migrator.postgres.catalog import Relation
+from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
 from migrator.runs import inspection, state
@@ -17,6 +19,8 @@ from migrator.runs.facts import TableState
 from migrator.runs.record import StepName, TableRecord, Way
 from migrator.runs.run import Run
 from migrator.runs.words import count
+
+_ASK_AGAIN_S = 0.2
 
 
 def verify(run: Run, session: Session) -> str:
@@ -31,10 +35,8 @@ def verify(run: Run, session: Session) -> str:
     relations = catalog.tables(session)
     _schema(run, session)
     problems += _surprises(run)
-    run.progress(StepName.VERIFY, "fingerprints")
-    problems += _rows(run, session, relations)
-    run.progress(StepName.VERIFY, "checks")
-    problems += inspection.after(run, session)
+    run.progress(StepName.VERIFY, "fingerprints and checks")
+    problems += _rows_and_checks(run, session, relations)
     if problems:
         more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
         raise VerificationFailed(
@@ -131,18 +133,30 @@ def _is_expected(run: Run, name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in run.environment.checks.expected_writes)
 
 
-def _rows(run: Run, session: Session, relations: Sequence[Relation]) -> list[str]:
-    """Unwritten tables are equal; tables with DDL alone kept their rows and surviving columns; others are counted."""
+def _rows_and_checks(run: Run, session: Session, relations: Sequence[Relation]) -> list[str]:
+    """Unwritten tables are equal; tables with DDL alone kept their rows and surviving columns; others are counted;
+    the checks hold. Unwritten tables are hashed in sessions of their own while `session` is busy with the rest.
+    """
     before = run.facts.tables_before or {}
     written = set(run.record.write_set)
     with_dml = set(run.facts.written) | {name for name in written if _is_expected(run, name)}
     now = {relation.qualified: relation for relation in relations}
-    altered = [n for n in before if n in now and n in written and n not in with_dml and not inspection.is_ledger(n)]
-    untouched = [n for n in before if n in now and n not in written and not inspection.is_ledger(n)]
-    problems = _altered_tables(run, session, [now[n] for n in altered], before)
+    compared = [n for n in before if n in now and not inspection.is_ledger(n)]
+    altered = [now[n] for n in compared if n in written and n not in with_dml]
+    untouched: list[Relation] = []
     if run.record.proof.level == "full" or run.record.way is Way.STEPWISE:
-        problems += _untouched_tables(run, session, [now[n] for n in untouched], before)
-    _count(run, session, [now[n] for n in before if n in now and n in with_dml & written], before)
+        untouched = [now[n] for n in compared if n not in written]
+    # What the transaction keeps even readers from is hashed within it.
+    atomic = run.record.way is Way.ATOMIC and bool(untouched)
+    locked = relation_state.locked_exclusively(session) if atomic else frozenset()
+    with _hashed_beside(run, [relation for relation in untouched if relation.qualified not in locked]) as beside:
+        problems = _altered_tables(run, session, altered, before)
+        within = row_fingerprint.of_tables([session], [r for r in untouched if r.qualified in locked])
+        _count(run, session, [now[n] for n in before if n in now and n in with_dml & written], before)
+        of_checks = inspection.after(run, session)
+        found = beside.result() | within
+    if untouched:
+        problems += _untouched_tables(run, found, before)
     changed = [n for n in before if n in written and n in with_dml]
     if changed:
         run.not_proven(
@@ -151,7 +165,27 @@ def _rows(run: Run, session: Session, relations: Sequence[Relation]) -> list[str
         )
     if run.facts.fingerprinted is not None:
         run.not_proven(f"Only {count(len(before), 'table')} hashed (proof {run.record.proof.level}).")
-    return problems
+    return problems + of_checks
+
+
+@contextmanager
+def _hashed_beside(run: Run, relations: Sequence[Relation]) -> Iterator[Future[dict[str, TableFingerprint]]]:
+    """The relations are being hashed in `jobs` sessions of their own; an exception in the block ends that at once."""
+    with ExitStack() as stack:
+        jobs = run.environment.backup.jobs if relations else 0
+        opened = [stack.enter_context(closing(run.session("verify", read_only=True))) for _ in range(jobs)]
+        for one in opened:
+            one.execute("begin isolation level repeatable read read only")
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="verify"))
+        found = pool.submit(row_fingerprint.of_tables, opened, relations)
+        try:
+            yield found
+        except BaseException:
+            while not found.done():  # a session that is asked between two statements does not hear it
+                for one in opened:
+                    one.cancel()
+                wait([found], timeout=_ASK_AGAIN_S)
+            raise
 
 
 def _altered_tables(
@@ -180,23 +214,7 @@ def _altered_tables(
     return problems
 
 
-def _untouched_tables(
-    run: Run, session: Session, relations: Sequence[Relation], before: dict[str, TableState]
-) -> list[str]:
-    """Hashed anew beside the transaction, in sessions of their own; what it keeps locked is hashed within it."""
-    jobs = run.environment.backup.jobs
-    if run.record.way is Way.ATOMIC:
-        locked = relation_state.locked_exclusively(session)
-        outside = [r for r in relations if r.qualified not in locked]
-        inside = [r for r in relations if r.qualified in locked]
-    else:
-        outside, inside = list(relations), []
-    with ExitStack() as stack:
-        opened = [stack.enter_context(closing(run.session("verify", read_only=True))) for _ in range(jobs)]
-        for one in opened:
-            one.execute("begin isolation level repeatable read read only")
-        found = row_fingerprint.of_tables(opened, outside)
-    found |= {relation.qualified: row_fingerprint.of_table(session, relation) for relation in inside}
+def _untouched_tables(run: Run, found: Mapping[str, TableFingerprint], before: Mapping[str, TableState]) -> list[str]:
     problems = []
     for name, state_now in found.items():
         was = before[name]
