@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench format lock clean
+.PHONY: demo test test-all check bench format docs lock clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
@@ -28,6 +28,9 @@ bench: $(READY)  ## a guarded run beside the plain script that it replaces
 format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(READY)  ## the tables in docs/, from the code
+	@$(BIN)/python docs/tables.py
 
 lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \

@@ -1,0 +1,150 @@
+"""The tables of these pages that are made from the code: what stands between `<!-- table: NAME -->` and `<!-- end -->`.
+
+python docs/tables.py       writes them anew
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import get_args
+
+from pydantic import BaseModel
+
+from migrator.config import models
+from migrator.config.profiles import profile
+from migrator.config.sources import flatten
+from migrator.runs import record
+
+FOLDER = Path(__file__).parent
+_BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SECTIONS = {"maintenance", "backup", "checks", "limits"}
+_NOT_HERE = {"login", "bluegreen"}  # accepted by name, without an effect in this version
+_CORES = "cores, at most 4"
+_SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
+
+
+def pages() -> dict[Path, str]:
+    """The text that each page should have."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        found[path] = _BLOCK.sub(lambda block: f"{block[1]}{_TABLES[block[2]]()}\n{block[3]}", text)
+    return found
+
+
+def _environment() -> str:
+    return _settings(["url", "password", *models.EnvironmentSettings.model_fields], models.EnvironmentTable, "")
+
+
+def _section(name: str) -> Callable[[], str]:
+    def table() -> str:
+        model = type(getattr(models.EnvironmentSettings(), name))
+        return _settings(model.model_fields, model, f"{name}.")
+
+    return table
+
+
+def _settings(names: Iterable[str], model: type[BaseModel], prefix: str) -> str:
+    """Key, default in each profile, meaning."""
+    default = flatten(models.EnvironmentSettings(), only_set=False)
+    guarded, online = ({**default, **profile(one, protected=False)[0], **_SHOWN} for one in ("guarded", "online"))
+    online |= {"profile": "", "limits.max_blocked_s": profile("online", protected=False)[0]["limits.max_blocked_s"]}
+    rows = []
+    for name in names:
+        if name in _SECTIONS or name in _NOT_HERE:
+            continue
+        first, second = _value(prefix + name, guarded), _value(prefix + name, online)
+        text = model.model_fields[name].description or ""
+        rows.append([f"`{name}`", first, second if second != first else "", text])
+    return _table(["key", "default (guarded)", "online, where it differs", "meaning"], rows)
+
+
+def _plain(model: type[BaseModel]) -> Callable[[], str]:
+    """Key, default, meaning, of what is the same in every profile."""
+
+    def table() -> str:
+        rows = []
+        for name, field in model.model_fields.items():
+            value = "needed" if field.is_required() else _value(name, {name: field.get_default()})
+            rows.append([f"`{name}`", value, field.description or "Which kind of provider this is."])
+        return _table(["key", "default", "meaning"], rows)
+
+    return table
+
+
+def _value(key: str, values: Mapping[str, object]) -> str:
+    """A default as one would write it in TOML; nothing where there is none."""
+    value = values.get(key)
+    if isinstance(value, str) and (value.startswith("`") or " " in value):
+        return value
+    if value is None or (value == "" and key not in {"contexts", "labels"}):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"`{json.dumps(value, default=str)}`"
+
+
+def _record(model: type[BaseModel]) -> Callable[[], str]:
+    """Field, type, meaning."""
+
+    def table() -> str:
+        rows = [
+            [f"`{name}`", _kind(field.annotation), field.description or ""]
+            for name, field in model.model_fields.items()
+        ]
+        return _table(["field", "type", "meaning"], rows)
+
+    return table
+
+
+def _kind(annotation: object) -> str:
+    if isinstance(annotation, UnionType):
+        return " or ".join(_kind(one) for one in get_args(annotation))
+    if annotation is type(None):
+        return "null"
+    name = getattr(annotation, "__name__", "")
+    if arguments := get_args(annotation):
+        inner = _kind(arguments[-1])
+        return f"list of {inner}" if name == "list" else f"object of {inner}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"[{_TITLES[annotation]}](#{_TITLES[annotation].replace(' ', '-')})"
+    words = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "datetime": "time"}
+    return words.get(name, "text")
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join("|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in cells)
+
+
+_TITLES: dict[type[BaseModel], str] = {
+    record.Proof: "proof",
+    record.StepRecord: "steps",
+    record.ChangesetRecord: "changesets",
+    record.BackupRecord: "backups",
+    record.MaintenanceRecord: "maintenance",
+    record.CheckRecord: "checks",
+    record.TableRecord: "tables",
+    record.ErrorRecord: "error",
+}
+_TABLES: dict[str, Callable[[], str]] = {
+    "environment": _environment,
+    **{name: _section(name) for name in sorted(_SECTIONS)},
+    "flag": _plain(models.FlagProvider),
+    "command": _plain(models.CommandProvider),
+    "liquibase": _plain(models.LiquibaseTable),
+    "journal": _plain(models.JournalTable),
+    "signing": _plain(models.SigningTable),
+    "report": _record(record.RunRecord),
+    **{f"report-{title}": _record(model) for model, title in _TITLES.items()},
+}
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
