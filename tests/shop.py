@@ -70,7 +70,6 @@ class Shop:
     folder: Path
     settings: dict[str, object] = field(default_factory=dict)  # dotted keys, as --set takes them
     toml: str = ""  # more of [environments.staging]
-    last: Run | None = None
 
     def write(self, name: str, text: str) -> str:
         path = self.folder / name
@@ -123,7 +122,6 @@ class Shop:
             parameters=parameters,
         )
         run.write_reports = lambda record: _write_reports(record, run.folder)
-        self.last = run
         return run
 
     def run(

@@ -97,10 +97,9 @@ def test_includes_contexts_labels_and_parameters_choose_what_runs(shop: Shop) ->
 def test_default_schema_and_liquibase_schema_are_two_things(shop: Shop) -> None:
     shop.execute("create schema sales_east; create schema ledger")
     changelog = shop.write(
-        "main.xml",
-        '<databaseChangeLog xmlns="http://www.liquibase.org/xml/ns/dbchangelog">'
-        '<changeSet id="1" author="ann"><createTable tableName="region"><column name="id" type="int"/></createTable>'
-        "</changeSet></databaseChangeLog>",
+        "main.yaml",
+        "databaseChangeLog:\n- changeSet:\n    id: region\n    author: ann\n    changes:\n"
+        "    - createTable: {tableName: region, columns: [{column: {name: id, type: int}}]}\n",
     )
     shop.settings = {"default_schema": "sales_east", "liquibase_schema": "ledger"}
     known = shop.value("select count(*) from public.databasechangelog")
