@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from migrator.errors import Refused
@@ -77,10 +77,9 @@ def refuse_without_way_back(
     if choice.way == "atomic" and choice.fallback is None:
         return []
     missing = [_key(c) for c in pending if not c.has_rollback]
-    restorable = maintenance == "offline" and has_dump and restore != "never"
-    if not missing or restorable:
+    if not missing or _is_restorable(maintenance=maintenance, has_dump=has_dump, restore=restore):
         return []
-    if choice.way == "atomic":
+    if choice.way == "atomic" and not accepted:
         return [f"no way back for a stepwise fallback ({missing[0]} has no rollback): the run stays atomic or ends"]
     if accepted:
         return [f"accepted: no way back if {missing[0]} fails (it has no rollback, and no restore is possible)"]
@@ -92,6 +91,20 @@ def refuse_without_way_back(
         f"{' ...' if len(missing) > 3 else ''}) and a restore is not possible: {why}.",
         hint="Write the rollbacks, use maintenance offline with a dump, or pass --accept-no-way-back.",
     )
+
+
+def without_hopeless_fallback(
+    choice: Choice, pending: Sequence[Applicable], *, maintenance: str, has_dump: bool, restore: str, accepted: bool
+) -> Choice:
+    """The choice, without a fallback that could leave the database between two states for good."""
+    hopeless = any(not c.has_rollback for c in pending) and not _is_restorable(
+        maintenance=maintenance, has_dump=has_dump, restore=restore
+    )
+    return replace(choice, fallback=None) if hopeless and not accepted else choice
+
+
+def _is_restorable(*, maintenance: str, has_dump: bool, restore: str) -> bool:
+    return maintenance == "offline" and has_dump and restore != "never"
 
 
 def _key(changeset: Applicable) -> str:

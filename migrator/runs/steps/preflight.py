@@ -95,17 +95,18 @@ class PreflightStep:
             protected=environment.protected,
             maintenance=environment.maintenance.database,
         )
-        run.record.way, run.record.way_reason = Way(choice.way), choice.reason
-        run.record.fallback = Way(choice.fallback) if choice.fallback else None
+        has_dump = "dump" in environment.backup.kinds
+        accepted = run.options.accept_no_way_back
+        mode, policy = environment.maintenance.database, environment.backup.restore
         for warning in way.refuse_without_way_back(
-            choice,
-            changesets,
-            maintenance=environment.maintenance.database,
-            has_dump="dump" in environment.backup.kinds,
-            restore=environment.backup.restore,
-            accepted=run.options.accept_no_way_back,
+            choice, changesets, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
         ):
             run.warn(warning)
+        choice = way.without_hopeless_fallback(
+            choice, changesets, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
+        )
+        run.record.way, run.record.way_reason = Way(choice.way), choice.reason
+        run.record.fallback = Way(choice.fallback) if choice.fallback else None
         planned = proof.choose(
             environment.proof,
             [r for r in run.relations if not inspection.is_ledger(r.qualified)],
