@@ -67,7 +67,9 @@ class Unfinished(MigratorError):
     code = "unfinished"
 
 
-class Interrupted(MigratorError):
+class Interrupted(MigratorError, KeyboardInterrupt):
+    # A KeyboardInterrupt too: for that alone psycopg cancels the statement that was running and keeps its session fit
+    # for use. The way back needs that session.
     exit_code = 10
     code = "interrupted"
 
