@@ -238,7 +238,7 @@ class Stage:
         status = self.status()
         assert (status["open_run"], status["maintenance"], status["next_command"]) == (None, None, None)
         settled(lambda: not self.sessions(), lambda: f"sessions of the run are left: {self.sessions()}")
-        settled(lambda: not self._new_children(), lambda: f"processes are left: {self._new_children()}")
+        settled(lambda: not self.new_children(), lambda: f"processes are left: {self.new_children()}")
         with closing(connect(self.server.app.to(self.database), role="x", run_id="application")) as application:
             application.execute("insert into customer (email, tier) values ('later@shop', 'gold')")
 
@@ -253,7 +253,7 @@ class Stage:
                 )
             ]
 
-    def _new_children(self) -> list[str]:
+    def new_children(self) -> list[str]:
         return [_described(pid) for pid in living_children() - self.children]
 
 
