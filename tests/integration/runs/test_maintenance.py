@@ -35,10 +35,11 @@ def writes(shop: Shop) -> list[datetime]:
 
 
 def assert_kept_out(shop: Shop, writer: Writer, record: RunRecord) -> None:
-    """Not one write between the backup's begin and the moment at which users were let in."""
+    """Not one write between the backup's begin and the lift."""
     writer.wait_for_more()
-    assert record.maintenance.ended_at is not None
-    begin, end = started(record, StepName.BACK_UP), record.maintenance.ended_at - timedelta(seconds=0.2)
+    begin = started(record, StepName.BACK_UP)
+    lifted = [step.started_at for step in record.steps if step.name is StepName.LIFT]
+    end = lifted[0] if lifted else ended(record, StepName.APPLY)
     at = writes(shop)
     assert [one for one in at if begin <= one <= end] == []
     assert any(one < begin for one in at), "it wrote before"
@@ -59,7 +60,7 @@ def test_no_committed_row_is_lost_when_the_backup_is_restored(shop: Shop) -> Non
         record = shop.run(shop.sql("\ndelete from event", FAILS), STEPWISE)
         assert record.outcome is Outcome.RESTORED, record.error
         assert_kept_out(shop, writer, record)
-    assert len(writes(shop)) == writer.written
+    assert len(writes(shop)) >= writer.written, "the server may have ended a session that had just committed"
 
 
 def test_without_maintenance_the_report_says_what_it_cannot_promise(shop: Shop) -> None:
@@ -69,7 +70,6 @@ def test_without_maintenance_the_report_says_what_it_cannot_promise(shop: Shop) 
         assert any(one.startswith("Nobody was held off") for one in record.proof.not_proven)
         assert any(one.startswith("public.heartbeat changed") for one in record.proof.not_proven)
         assert record.maintenance.started_at is None
-        assert (started(record, StepName.APPLY), ended(record, StepName.APPLY)) != (None, None)
         during = [at for at in writes(shop) if started(record, StepName.APPLY) < at < ended(record, StepName.APPLY)]
         assert during, "the application went on"
     assert writer.refused == []
