@@ -52,6 +52,14 @@ class Options:
     confirm: Callable[[str], bool] = lambda _question: True  # asked where the environment is protected
 
 
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Liquibase's own snapshot of the schema."""
+
+    text: str  # JSON
+    schema_digest: str  # of the schema fingerprint, read before: equal later on, the picture is still true
+
+
 @dataclass(kw_only=True)
 class Run:
     config: Config
@@ -75,6 +83,7 @@ class Run:
     suites: SuiteRunner | None = None
     watch: Watch | None = None
     relations: list[Relation] = field(default_factory=list)
+    picture: Picture | None = None
     reconstructed: bool = False  # from the fence: the journal does not know it yet
 
     @property

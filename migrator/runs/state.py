@@ -17,6 +17,7 @@ from migrator.runs.run import Run
 from migrator.runs.words import count
 
 LEDGER_TABLES = ("databasechangelog", "databasechangeloglock")
+_COLUMN_GOES = {"drop", "rename", "type"}  # one of these stands in any SQL that takes a column away or converts it
 
 
 def take(run: Run, snapshot: str) -> None:
@@ -47,9 +48,12 @@ def take(run: Run, snapshot: str) -> None:
 def _add_kept_digests(facts: Facts, opened: Sequence[PgSession], relations: Sequence[Relation]) -> None:
     """Tables of which the changelog names some columns get a digest of the others too.
 
-    A column that is dropped, or that changes its type, would otherwise make the whole table incomparable.
+    A column that is dropped, or that changes its type, would otherwise make the whole table incomparable. Where
+    nothing of that kind stands in the changelog the second reading is spared: users are waiting.
     """
     words, named, tables = set(facts.words), set(facts.named) - set(facts.written), facts.tables_before or {}
+    if not words & _COLUMN_GOES:
+        return
     kept = {
         relation.qualified: [column for column in tables[relation.qualified].columns if column not in words]
         for relation in relations

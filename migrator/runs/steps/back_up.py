@@ -12,6 +12,7 @@ from migrator.backups import manifest as manifests
 from migrator.backups.manifest import FileEntry
 from migrator.errors import StepFailed
 from migrator.postgres import fence
+from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.runs import state, stores
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
@@ -68,11 +69,9 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     started = time.monotonic()
     run.progress(StepName.BACK_UP, "pg_dump")
     folder = store.new(backup_id)
-    with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as pool:
-        picture = pool.submit(_liquibase_snapshot, run)
-        made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
-        wait_for_state()
-        extra = _beside(folder, picture.result())
+    made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
+    wait_for_state()
+    extra = _beside(folder, _picture(run))
     manifest = store.publish(
         manifest_of(run, made, backup_id=backup_id, kind="dump", extra=extra), stores.signing_key(run)
     )
@@ -94,8 +93,10 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     return f"dump of {manifest.size_bytes / 1e6:.1f} MB"
 
 
-def _liquibase_snapshot(run: Run) -> str | None:
-    """Liquibase's own picture of the schema, as JSON; None where Liquibase is not connected yet."""
+def _picture(run: Run) -> str | None:
+    """Liquibase's own picture of the schema before, as JSON; None where it has none and is not connected either."""
+    if run.picture is not None and run.picture.schema_digest == _schema_digest(run):
+        return run.picture.text
     if run.liquibase is None or run.record.way is not Way.ATOMIC:
         return None
     try:
@@ -103,6 +104,10 @@ def _liquibase_snapshot(run: Run) -> str | None:
     except StepFailed as error:
         run.warn(f"Liquibase's snapshot was not taken: {error.message}")
         return None
+
+
+def _schema_digest(run: Run) -> str:
+    return SchemaFingerprint(objects=run.facts.schema_before or {}).digest
 
 
 def _beside(folder: Path, picture: str | None) -> tuple[FileEntry, ...]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from migrator.errors import Locked, Refused, VerificationFailed
+from migrator.errors import Locked, Refused, StepFailed, ToolFailed, VerificationFailed
 from migrator.liquibase import changelog, ledger
 from migrator.liquibase.models import Changeset
+from migrator.liquibase.session import Liquibase
 from migrator.plans import impact, obstacles, pending, proof, way
 from migrator.plans.obstacles import Obstacle
-from migrator.postgres import catalog, sessions, soundness
+from migrator.postgres import catalog, schema_fingerprint, sessions, soundness
 from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.session import Session
 from migrator.runs import inspection, liquibase_session, restore, state, stores
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, Outcome, ProofLevel, StepName, Way
-from migrator.runs.run import Run
+from migrator.runs.run import Picture, Run
 from migrator.runs.words import count
 
 _DUMP_BYTES_PER_S = 60e6  # one connection, compressed; slow on purpose, so that the estimate is on the safe side
@@ -47,7 +48,7 @@ class PreflightStep:
             run.facts.existing = [relation.qualified for relation in run.relations]
             held = ledger.read(target, run.ledger_schema)
             run.facts.unsound_before = sorted(soundness.unsound(target))
-            changesets = self._pending(run, held)
+            changesets = self._pending(run, target, held)
             if not changesets:
                 run.record.outcome = Outcome.NOTHING_TO_DO
                 return "nothing to do"
@@ -65,11 +66,24 @@ class PreflightStep:
         """Nothing: preflight only looks."""
         return None
 
-    def _pending(self, run: Run, held: list[ledger.LedgerRow] | None) -> list[Changeset]:
+    def _pending(self, run: Run, target: Session, held: list[ledger.LedgerRow] | None) -> list[Changeset]:
         run.progress(self.name, "reading the changelog")
         with liquibase_session.opened(run, mode="read_only") as liquibase:
             known = liquibase.changesets(run.record.changelog)
-        return pending.pending(known, held, run.config.liquibase.root)
+            found = pending.pending(known, held, run.config.liquibase.root)
+            if found and "dump" in run.environment.backup.kinds:
+                run.picture = self._picture(run, target, liquibase)
+        return found
+
+    def _picture(self, run: Run, target: Session, liquibase: Liquibase) -> Picture | None:
+        """Taken here, where nobody waits; the backup takes another one if the schema is no longer the same."""
+        digest = schema_fingerprint.of_schema(target).digest
+        try:
+            return Picture(text=liquibase.snapshot(), schema_digest=digest)
+        except ToolFailed:
+            raise
+        except StepFailed:
+            return None  # the backup tries again, and says so
 
     def _plan(self, run: Run, changesets: list[Changeset], held: list[ledger.LedgerRow] | None) -> None:
         environment, facts = run.environment, run.facts
