@@ -9,6 +9,8 @@ from migrator.errors import Refused
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Changeset, ChangesetState
 
+_PLAIN_SQL = ("raw", "includeAll")  # id and author that Liquibase gives to every SQL file without a header
+
 
 def pending(changesets: Sequence[Changeset], ledger: Sequence[LedgerRow] | None, root: Path) -> list[Changeset]:
     """The changesets to be executed, in the changelog's order.
@@ -28,10 +30,9 @@ def pending(changesets: Sequence[Changeset], ledger: Sequence[LedgerRow] | None,
 
 
 def _refuse_other_paths(found: Sequence[Changeset], ledger: Sequence[LedgerRow], root: Path) -> None:
-    held = {(row.id, row.author): row.path for row in ledger}
     known = {row.key for row in ledger}
     for changeset in found:
-        other = held.get((changeset.id, changeset.author))
+        other = _other_path(changeset, ledger)
         if other is None or (changeset.path, changeset.id, changeset.author) in known:
             continue
         raise Refused(
@@ -40,6 +41,14 @@ def _refuse_other_paths(found: Sequence[Changeset], ledger: Sequence[LedgerRow],
             hint=_root_hint(changeset.path, other, root),
             code="other_path",
         )
+
+
+def _other_path(changeset: Changeset, ledger: Sequence[LedgerRow]) -> str | None:
+    """Where the ledger holds a changeset of this id and author; of plain SQL files, only one of the same name."""
+    held = [row.path for row in ledger if (row.id, row.author) == (changeset.id, changeset.author)]
+    if (changeset.id, changeset.author) == _PLAIN_SQL:
+        held = [path for path in held if PurePosixPath(path).name == PurePosixPath(changeset.path).name]
+    return held[-1] if held else None
 
 
 def _root_hint(path: str, other: str, root: Path) -> str:
