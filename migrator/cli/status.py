@@ -102,6 +102,8 @@ def _lines(found: Status) -> list[str]:
     elif found.open_run_outcome == "halted":
         lines.append(f"run {found.open_run} halted in step {found.step}: a person is needed")
         lines.append(f"why, and what to do: migrator show {found.open_run}")
+    elif found.open_run_outcome == "unfinished":
+        lines.append(f"run {found.open_run} has migrated the database, and stopped in step {found.step} after that")
     else:
         lines.append(f"run {found.open_run} was left behind in step {found.step} by {found.held_by}")
     if found.maintenance is None:
