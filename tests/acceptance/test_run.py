@@ -98,7 +98,7 @@ def test_a_failure_is_told_with_its_place_and_the_exit_code_tells_the_state(shop
     assert shop.dump() == before
     as_json = json.loads(call(shop, "run", "release.sql", "-e", "staging", "--json").stdout)
     jsonschema.validate(as_json, json_report.schema())
-    assert (as_json["outcome"], as_json["error"]["sqlstate"]) == ("rolled_back", "23514")
+    assert (as_json["outcome"], as_json["error"]["sqlstate"]) == ("rolled_back", "23514"), as_json["error"]
     assert (as_json["error"]["file"], as_json["error"]["line"]) == ("release.sql", 4)
 
 
