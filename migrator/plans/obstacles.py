@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from migrator.errors import Refused
 from migrator.postgres import catalog, fence, sessions
 from migrator.postgres.catalog import Relation
 from migrator.postgres.connect import ServerInfo
@@ -29,6 +30,18 @@ class Obstacle:
 
     def __str__(self) -> str:
         return f"{self.what} -> {self.remedy}"
+
+
+def refuse(found: Sequence[Obstacle]) -> None:
+    """Raises: Refused naming everything that stands in the way, with the remedy of each; nothing when there is none."""
+    if not found:
+        return
+    if len(found) == 1:
+        raise Refused(f"{found[0].what[0].upper()}{found[0].what[1:]}.", hint=f"{found[0].remedy}.")
+    raise Refused(
+        f"{len(found)} things stand in the way: " + "; ".join(one.what for one in found) + ".",
+        hint="; ".join(dict.fromkeys(one.remedy for one in found)) + ".",
+    )
 
 
 def of_server(server: ServerInfo) -> list[Obstacle]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from migrator.errors import Refused
+from migrator.plans.obstacles import Obstacle, refuse
 
 MAX_SAVEPOINTS_WHILE_OTHERS_WORK = 60  # from the 65th subtransaction on every snapshot must search pg_subtrans
 
@@ -30,22 +31,29 @@ class Applicable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    way: str  # atomic or stepwise
+    way: str  # atomic, bluegreen or stepwise
     fallback: str | None
     reason: str
 
 
-def choose(wanted: str, pending: Sequence[Applicable], *, protected: bool, maintenance: str) -> Choice:
+def choose(
+    wanted: str,
+    pending: Sequence[Applicable],
+    *,
+    protected: bool,
+    maintenance: str,
+    hindrances: Sequence[Obstacle] | None = None,
+) -> Choice:
     """The way for these changesets.
 
+    `hindrances`: what keeps the database from being copied and swapped; None where nobody asks for that.
     Raises: Refused when the wanted way cannot do them.
     """
     outside = [_key(c) for c in pending if not c.run_in_transaction]
     if wanted == "bluegreen":
-        raise Refused(
-            "way = bluegreen is not available in this version.",
-            hint="Choose atomic, stepwise or auto.",
-        )
+        refuse([replace(one, what=f"way = bluegreen, but {one.what}") for one in hindrances or ()])
+        return Choice(way="bluegreen", fallback=None, reason="the configuration asks for it")
+    second = "bluegreen" if hindrances is not None and not hindrances else "stepwise"
     if wanted == "stepwise":
         return Choice(way="stepwise", fallback=None, reason="the configuration asks for it")
     if outside:
@@ -54,7 +62,10 @@ def choose(wanted: str, pending: Sequence[Applicable], *, protected: bool, maint
                 f"way = atomic, but {outside[0]} says runInTransaction=false, so it cannot be part of one transaction.",
                 hint="Set way = 'auto' or 'stepwise', or move that changeset into a changelog of its own.",
             )
-        return Choice(way="stepwise", fallback=None, reason=f"{outside[0]} has runInTransaction=false")
+        reason = f"{outside[0]} has runInTransaction=false"
+        if hindrances:
+            reason += f"; not blue/green, because {hindrances[0].what}"
+        return Choice(way=second, fallback=None, reason=reason)
     savepoints = sum(1 for c in pending if c.needs_savepoint)
     if maintenance == "none" and savepoints > MAX_SAVEPOINTS_WHILE_OTHERS_WORK:
         raise Refused(
@@ -63,7 +74,7 @@ def choose(wanted: str, pending: Sequence[Applicable], *, protected: bool, maint
             hint="Split the changelog, or run it under maintenance.",
         )
     # Without a fence a half-applied changelog is seen by users: then a failed transaction is the end of the run.
-    fallback = "stepwise" if wanted == "auto" and not protected and maintenance == "offline" else None
+    fallback = second if wanted == "auto" and not protected and maintenance == "offline" else None
     return Choice(way="atomic", fallback=fallback, reason="every pending changeset may run in a transaction")
 
 
@@ -74,7 +85,7 @@ def refuse_without_way_back(
 
     Raises: Refused where a failure could leave the database between two states for good.
     """
-    if choice.way == "atomic" and choice.fallback is None:
+    if choice.way != "stepwise" and choice.fallback != "stepwise":
         return []
     missing = [_key(c) for c in pending if not c.has_rollback]
     if not missing or _is_restorable(maintenance=maintenance, has_dump=has_dump, restore=restore):
@@ -100,7 +111,7 @@ def without_hopeless_fallback(
     hopeless = any(not c.has_rollback for c in pending) and not _is_restorable(
         maintenance=maintenance, has_dump=has_dump, restore=restore
     )
-    return replace(choice, fallback=None) if hopeless and not accepted else choice
+    return replace(choice, fallback=None) if choice.fallback == "stepwise" and hopeless and not accepted else choice
 
 
 def _is_restorable(*, maintenance: str, has_dump: bool, restore: str) -> bool:

@@ -157,8 +157,8 @@ def _attempt(run: Run) -> MigratorError | None:
 
 
 def _is_committed_after_all(run: Run) -> bool:
-    """Whether the answer to the commit was lost and the commit was not: the server is asked again."""
-    if run.record.way is not Way.ATOMIC or not any(entry.name is StepName.COMMIT for entry in run.record.steps):
+    """Whether the answer to the commit, or the swap, was lost and itself was not: the server is asked again."""
+    if not any(entry.name in {StepName.COMMIT, StepName.SWAP} for entry in run.record.steps):
         return False
     try:
         return ladder.is_committed(run)

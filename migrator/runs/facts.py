@@ -55,7 +55,7 @@ class Facts(BaseModel):
     overrides: dict[str, str] = Field(default_factory=dict)  # lock: configuration given on the command line
     # preflight
     system_identifier: str | None = None
-    database_oid: int | None = None
+    database_oid: int | None = None  # of the original; copy
     planned: list[Planned] = Field(default_factory=list)
     existing: list[str] = Field(default_factory=list)  # every table that was there before
     named: list[str] = Field(default_factory=list)  # existing tables that the changesets name
@@ -72,6 +72,10 @@ class Facts(BaseModel):
     users_back: bool = False  # about to let users in: from here on nothing may be compared or put back any more
     fence_lost: bool = False  # somebody else took the fence down: others may have written since the backup
     fence: str | None = None  # its description, for the case that the changelog overwrites the database's comment
+    # copy
+    copy_name: str | None = None  # of the database that is worked on instead of the original
+    copy_oid: int | None = None  # known before it is made, where the server can be told one
+    copied: bool = False  # it is there, whole, and what is done is done to it
     # hold
     xid: str | None = None
     snapshot: str | None = None
@@ -86,6 +90,11 @@ class Facts(BaseModel):
     # verify, commit
     verified: bool = False
     committed: bool = False
+    swapped: bool = False  # the copy bears the database's name
+    schema_after: dict[str, str] | None = None  # of what is swapped in, by which a later way back tells who wrote since
+    tables_after: dict[str, TableState] | None = None
+    large_objects_after: TableState | None = None
+    sequences_after: dict[str, tuple[int, bool]] | None = None
     unobserved: list[str] = Field(default_factory=list)  # apply: changesets whose writes no lock could tell
     breaches: list[str] = Field(default_factory=list)  # who came, or wrote, in spite of the fence
     # the way back

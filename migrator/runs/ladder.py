@@ -2,6 +2,7 @@
 
 1. end what is still running        `end_sessions`
 2. the transaction rolled back      `prove_rolled_back`   (atomic)
+   the copy dropped                 `_drop_copy`          (bluegreen)
    Liquibase's rollbacks            `_roll_back`          (stepwise)
 3. the proof                        `verification.differences` against the state before
 4. the backup beside, and a swap    `migrator.runs.restore`
@@ -17,9 +18,9 @@ from contextlib import closing
 from migrator.errors import ConnectionFailed, MigratorError, NotProven, StepFailed
 from migrator.liquibase import ledger
 from migrator.plans import impact
-from migrator.postgres import sequences, sessions, soundness
+from migrator.postgres import databases, sequences, sessions, soundness
 from migrator.postgres.transactions import statement
-from migrator.runs import liquibase_session, restore, state
+from migrator.runs import bluegreen, liquibase_session, restore, state
 from migrator.runs.facts import sequences_of
 from migrator.runs.record import Outcome, Way
 from migrator.runs.run import Run
@@ -49,6 +50,9 @@ def go_back(run: Run) -> Outcome:
         if transaction_status(run) != "committed":
             prove_rolled_back(run)
             return _reached(run, Outcome.ROLLED_BACK)
+    if run.record.way is Way.BLUEGREEN:
+        _drop_copy(run)
+        return _reached(run, Outcome.ROLLED_BACK)
     if run.facts.fence_lost:
         raise NotProven(
             f"The fence of run {run.id} was taken down by somebody else, so others may have written: nothing is rolled "
@@ -106,15 +110,41 @@ def transaction_status(run: Run) -> str | None:
 
 
 def is_committed(run: Run) -> bool:
-    """Whether the one transaction was committed after everything in it was verified; the facts know it from now on.
+    """Whether the one transaction was committed, or the copy swapped in, after everything in it was verified.
+
+    The facts know it from now on.
 
     Raises: NotProven, ConnectionFailed when the server does not say what became of it.
     """
+    if run.record.way is Way.BLUEGREEN:
+        return bluegreen.is_swapped(run)
     if not run.facts.verified or run.facts.xid is None or transaction_status(run) != "committed":
         return False
     run.facts.committed = True
     run.prove(f"Transaction {run.facts.xid} was committed after everything in it was verified (pg_xact_status).")
     return True
+
+
+def _drop_copy(run: Run) -> None:
+    """No copy is left, and the original bears its name, open to whoever may connect, without a row of this run."""
+    if is_committed(run):
+        raise NotProven(
+            f"The copy was swapped in after everything in it was verified: it is not taken back. The original is "
+            f"kept as {databases.name_of(run.id, 'old')}.",
+            hint=f"Users are let in by: migrator resume {run.id}",
+        )
+    bluegreen.drop(run)
+    bluegreen.prove_untouched(run)
+    if run.facts.ledger_read:
+        _prove_ledger_without(run)
+
+
+def _prove_ledger_without(run: Run) -> None:
+    with closing(run.session("verify", read_only=True)) as session:
+        left = _rows_of_this_run(run, ledger.read(session, run.ledger_schema))
+    if left:
+        raise NotProven(f"The ledger holds {left[0]} of this run though nothing of it was to stay.")
+    run.prove("The ledger has no row of this run.")
 
 
 def prove_rolled_back(run: Run) -> None:
@@ -131,11 +161,7 @@ def prove_rolled_back(run: Run) -> None:
         said = f"pg_xact_status says {status}" if status is not None else "it is too old for pg_xact_status"
         run.prove(f"Transaction {xid} was rolled back: its session is gone, {said}.")
     if run.facts.ledger_read:
-        with closing(run.session("verify", read_only=True)) as session:
-            left = _rows_of_this_run(run, ledger.read(session, run.ledger_schema))
-        if left:
-            raise NotProven(f"The ledger holds {left[0]} of this run though its transaction was rolled back.")
-        run.prove("The ledger has no row of this run.")
+        _prove_ledger_without(run)
     _put_sequences_back(run)
 
 

@@ -40,7 +40,7 @@ def connect(run: Run, *, mode: Mode) -> Liquibase:
     environment = run.environment
     liquibase = start(run)
     connected = liquibase.connect(
-        run.login,
+        run.work_login,
         application_name=application_name(run.id, "liquibase"),
         options=LiquibaseOptions(
             version=run.config.liquibase.version,

@@ -5,6 +5,7 @@ For the day on which the journal is lost, or lies on a machine that is gone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from migrator.backups import manifest as manifests
@@ -70,10 +71,18 @@ def _steps(standing: Fence) -> list[StepRecord]:
     begun = [StepName.LOCK, StepName.PREFLIGHT, StepName.MAINTAIN]
     if standing.facts.get("xid"):
         begun += [StepName.HOLD, StepName.BACK_UP, StepName.APPLY]
+    elif standing.phase == "copying":
+        return _interrupted(standing, [*begun, StepName.COPY])
     elif "backup" in standing.facts or standing.phase is not None:
         begun.append(StepName.BACK_UP)
     if standing.phase is not None and StepName.APPLY not in begun:
         begun.append(StepName.APPLY)
+    if "copy" in standing.facts:
+        begun.insert(3, StepName.COPY)
+    return _interrupted(standing, begun)
+
+
+def _interrupted(standing: Fence, begun: Sequence[StepName]) -> list[StepRecord]:
     return [StepRecord(name=name, status="interrupted", started_at=standing.since) for name in begun]
 
 
@@ -83,20 +92,24 @@ def _facts(environment: Environment, standing: Fence) -> Facts:
         fence=standing.to_comment(),
         xid=standing.facts.get("xid") or None,
         verified=standing.phase == "verified",
+        database_oid=standing.previous.oid,
+        copy_name=standing.facts.get("copy") or None,
+        copy_oid=int(standing.facts.get("copy_oid") or 0) or None,
     )
     backup_id = standing.facts.get("backup")
     if backup_id:
         try:
             found = LocalStore(Path(environment.backup.store)).read(backup_id)
         except BackupFailed as error:
-            if standing.way == Way.ATOMIC.value:
-                return facts  # the transaction's status decides; no backup is needed
+            if standing.way in {Way.ATOMIC.value, Way.BLUEGREEN.value}:
+                return facts  # the transaction's status or the OIDs decide; no backup is needed
             raise error
-        _add_state(facts, found)
+        add_state(facts, found)
     return facts
 
 
-def _add_state(facts: Facts, found: manifests.Manifest) -> None:
+def add_state(facts: Facts, found: manifests.Manifest) -> None:
+    """The facts hold the state that the backup is of, as far as its manifest has it, and the backup's id."""
     facts.backup_id = found.id
     facts.schema_before = dict(found.schema_objects)
     facts.tables_before = {

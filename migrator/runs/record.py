@@ -46,11 +46,13 @@ class StepName(StrEnum):
     PREFLIGHT = "preflight"
     MAINTAIN = "maintain"
     CLONE = "clone"
+    COPY = "copy"
     HOLD = "hold"
     BACK_UP = "back_up"
     APPLY = "apply"
     VERIFY = "verify"
     COMMIT = "commit"
+    SWAP = "swap"
     LIFT = "lift"
     REPORT = "report"
 

@@ -52,6 +52,11 @@ def what_it_will_do(run: Run, *, back: bool) -> str:
             "the server is asked whether its transaction was committed: if so users are let in; if not, nothing of it "
             f"is left, and the run {'ends there' if back else 'begins again behind its fence'}"
         )
+    if run.record.way is Way.BLUEGREEN:
+        return (
+            "the server is asked whether the copy was swapped in: if so users are let in; if not, it is dropped, "
+            f"nothing of it is left, and the run {'ends there' if back else 'begins again behind its fence'}"
+        )
     if _is_migrating(run):
         return "its changes were applied in part: they are taken back, and that is proven"
     return "nothing was migrated yet; " + ("maintenance is lifted" if back else "the run carries on")
@@ -127,11 +132,13 @@ def _fence_stands(run: Run) -> bool:
 
 
 def _is_committed(run: Run) -> bool:
-    """Whether the one transaction was committed, and only after it was verified.
+    """Whether the one transaction was committed, or the copy swapped in, and only after it was verified.
 
     Raises: NotProven when it was committed unverified; the ladder takes that back.
     """
-    if run.record.way is not Way.ATOMIC or run.facts.xid is None or run.facts.proven_back is not None:
+    if run.facts.proven_back is not None:
+        return run.facts.committed
+    if run.record.way is not Way.BLUEGREEN and (run.record.way is not Way.ATOMIC or run.facts.xid is None):
         return run.facts.committed
     return ladder.is_committed(run)
 
@@ -140,6 +147,8 @@ def _must_go_back(run: Run) -> bool:
     """A run that commits on its way is never continued in the middle: what is half there is taken back."""
     if run.record.way is Way.ATOMIC:
         return run.facts.xid is not None and ladder.transaction_status(run) != "aborted"
+    if run.record.way is Way.BLUEGREEN:
+        return False  # nothing was committed but to the copy, which the next attempt drops
     return _is_migrating(run)
 
 

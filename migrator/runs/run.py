@@ -95,6 +95,12 @@ class Run:
         return self.login.database
 
     @property
+    def work_login(self) -> Login:
+        """To the database that is migrated and verified: a copy as long as there is one, else the target itself."""
+        copied = self.facts.copied and not self.facts.swapped and self.facts.copy_name is not None
+        return self.login.to(self.facts.copy_name or "") if copied else self.login
+
+    @property
     def ledger_schema(self) -> str | None:
         """Where Liquibase keeps its tables; None: the first schema of the search path."""
         return self.environment.liquibase_schema or self.environment.default_schema
@@ -128,15 +134,16 @@ class Run:
             )
         return self.admin
 
-    def session(self, role: str, *, read_only: bool = False) -> PgSession:
-        """A new session in the target database."""
+    def session(self, role: str, *, read_only: bool = False, database: str | None = None) -> PgSession:
+        """A new session in the database that is worked on, or in another one of the server."""
         from migrator.postgres import connect
 
         return connect.connect(
-            self.login,
+            self.work_login,
             role=role,
             run_id=self.id,
             read_only=read_only,
+            database=database,
             connect_timeout_s=self.environment.limits.connect_timeout_s,
         )
 
@@ -162,7 +169,8 @@ class Run:
 
     def forget_proofs(self) -> None:
         """What was proven of the migrated database no longer counts; a backup stays one."""
-        self.record.proof.proven = [one for one in self.record.proof.proven if one.startswith("Backup ")]
+        kept = ("Backup ", "Transaction ")  # that an attempt's transaction was rolled back stays true
+        self.record.proof.proven = [one for one in self.record.proof.proven if one.startswith(kept)]
         self.record.proof.not_proven = []
 
     def end_workers(self) -> None:

@@ -10,13 +10,16 @@ from migrator.runs.steps.apply import ApplyStep
 from migrator.runs.steps.back_up import BackUpStep
 from migrator.runs.steps.clone import CloneStep
 from migrator.runs.steps.commit import CommitStep
+from migrator.runs.steps.copy import CopyStep
 from migrator.runs.steps.hold import HoldStep
 from migrator.runs.steps.lift import LiftStep
 from migrator.runs.steps.maintain import MaintainStep
+from migrator.runs.steps.swap import SwapStep
 from migrator.runs.steps.verify import VerifyStep
 
 _WAYS: Mapping[Way, Sequence[Callable[[], Step]]] = {
     Way.ATOMIC: (MaintainStep, CloneStep, HoldStep, BackUpStep, ApplyStep, VerifyStep, CommitStep, LiftStep),
+    Way.BLUEGREEN: (MaintainStep, CloneStep, CopyStep, BackUpStep, ApplyStep, VerifyStep, SwapStep, LiftStep),
     Way.STEPWISE: (MaintainStep, CloneStep, BackUpStep, ApplyStep, VerifyStep, LiftStep),
 }
 

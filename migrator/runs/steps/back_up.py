@@ -30,17 +30,11 @@ class BackUpStep:
         again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None
         if again:
             return "from the attempt before; nobody has written since"
-        with _snapshot(run) as snapshot, ThreadPoolExecutor(1, thread_name_prefix="state") as pool:
-            before = pool.submit(state.take, run, snapshot)
-            wants_dump = "dump" in run.environment.backup.kinds and run.facts.backup_id is None
-            try:
-                note = _dump(run, snapshot, before.result) if wants_dump else "no dump"
-            finally:
-                before.result()
+        note = take(run)
         run.save()
         if not run.environment.backup.kinds:
             run.not_proven("No backup was made: backup.kinds is empty, by decision of the configuration.")
-        return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
+        return note
 
     def undo(self, run: Run) -> str | None:
         """A finished backup is kept; what a killed process left half-made is set aside."""
@@ -49,13 +43,28 @@ class BackUpStep:
         return None
 
 
+def take(run: Run) -> str:
+    """The dump, where the environment wants one, and the state before are of the same moment. Returns what was made.
+
+    Raises: BackupFailed, StepFailed.
+    """
+    with _snapshot(run) as snapshot, ThreadPoolExecutor(1, thread_name_prefix="state") as pool:
+        before = pool.submit(state.take, run, snapshot)
+        wants_dump = "dump" in run.environment.backup.kinds and run.facts.backup_id is None
+        try:
+            note = _dump(run, snapshot, before.result) if wants_dump else "no dump"
+        finally:
+            before.result()
+    return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
+
+
 @contextmanager
 def _snapshot(run: Run) -> Iterator[str]:
     """An exported snapshot that lives as long as the block: the held transaction's own, or one of our own session."""
     if run.record.way is Way.ATOMIC and run.facts.snapshot is not None:
         yield run.facts.snapshot
         return
-    with closing(run.session("snapshot", read_only=True)) as session:
+    with closing(run.session("snapshot", read_only=True, database=run.database)) as session:
         session.execute("begin isolation level repeatable read read only")
         exported = session.rows("select pg_export_snapshot()")[0][0]
         if exported is None:

@@ -55,13 +55,13 @@ class MaintainStep:
         )
         run.facts.fence = standing.to_comment()
         run.save()
-        fence.note(admin, run.database, changelog=run.record.changelog)
+        fence.note(admin, run.database, changelog=run.record.changelog, target=run.database)
         run.progress(self.name, "draining sessions")
         drained = fence.drain(admin, run.database, run_id=run.id, timeout_s=run.environment.limits.drain_s)
         if run.watch is not None:
             run.watch.fenced(mode)
         if run.facts.stale_lock:
-            with closing(run.session("ledger")) as session:
+            with closing(run.session("ledger", database=run.database)) as session:
                 ledger.release(session, run.ledger_schema)
         return f"{mode.value}; {drained.terminated} sessions ended"
 

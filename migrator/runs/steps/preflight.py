@@ -8,7 +8,7 @@ from migrator.errors import Locked, Refused, StepFailed, ToolFailed, Verificatio
 from migrator.liquibase import changelog, ledger
 from migrator.liquibase.models import Changeset
 from migrator.liquibase.session import Liquibase
-from migrator.plans import impact, obstacles, pending, proof, way
+from migrator.plans import copying, impact, obstacles, pending, proof, way
 from migrator.plans.obstacles import Obstacle
 from migrator.postgres import catalog, schema_fingerprint, sessions, soundness
 from migrator.postgres import obstacles as swap_obstacles
@@ -23,6 +23,7 @@ from migrator.runs.words import count
 _DUMP_BYTES_PER_S = 60e6  # one connection, compressed; slow on purpose, so that the estimate is on the safe side
 _NO_RESTORE = "mend it, or set backup.restore = 'never', or way = 'atomic'"
 _RESTORE_BYTES_PER_S = 40e6
+_COPY_BYTES_PER_S = 200e6
 
 
 class PreflightStep:
@@ -108,6 +109,7 @@ class PreflightStep:
             changesets,
             protected=environment.protected,
             maintenance=environment.maintenance.database,
+            hindrances=self._hindrances(run),
         )
         has_dump = "dump" in environment.backup.kinds
         accepted = run.options.accept_no_way_back
@@ -131,6 +133,19 @@ class PreflightStep:
         )
         run.record.proof.level = ProofLevel(planned.level)
         facts.fingerprinted = None if planned.level == "full" else sorted(planned.tables)
+
+    def _hindrances(self, run: Run) -> list[Obstacle] | None:
+        """What keeps the database from being copied and swapped; None where nobody asks for that."""
+        environment = run.environment
+        by_itself = environment.way == "auto" and environment.bluegreen
+        if run.server is None or not (by_itself or environment.way == "bluegreen"):
+            return None
+        copies = 2 if "clone" in environment.backup.kinds else 1
+        return copying.hindrances(
+            copying.Target(admin=run.the_admin(), login=run.login, server=run.server, copies=copies),
+            maintenance=environment.maintenance.database,
+            by_itself=by_itself,
+        )
 
     def _obstacles(self, run: Run, target: Session) -> list[Obstacle]:
         environment = run.environment
@@ -203,6 +218,8 @@ class PreflightStep:
         size = _size_bytes(run.relations)
         backup_s = size / _DUMP_BYTES_PER_S / jobs if "dump" in run.environment.backup.kinds else 0.0
         proof_s = catalog.scan_estimate_s(state.wanted(run.relations, run.facts.fingerprinted)) / jobs
+        if run.record.way is Way.BLUEGREEN:
+            backup_s += size / _COPY_BYTES_PER_S
         limit_s = run.environment.limits.max_downtime_s
         if backup_s + proof_s > limit_s:
             raise Refused(
