@@ -52,7 +52,9 @@ def wait_before_retry(run: Run, again: Again) -> None:
             entry.status = "undone"
     for changeset in run.record.changesets:
         changeset.status, changeset.duration_s = "pending", None
+    run.record.write_set, run.record.surprises, run.record.tables = [], [], []
     run.facts.attempt += 1
+    run.facts.verified = False
     run.facts.xid = run.facts.snapshot = None
     if again.way is not run.record.way:
         run.record.way, run.record.fallback = again.way, None

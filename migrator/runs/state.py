@@ -12,6 +12,7 @@ from migrator.postgres.catalog import Relation
 from migrator.postgres.connect import PgSession
 from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
+from migrator.runs import inspection
 from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
 from migrator.runs.run import Run
 from migrator.runs.words import count
@@ -43,6 +44,7 @@ def take(run: Run, snapshot: str) -> None:
         _add_kept_digests(facts, opened, relations)
         if facts.fingerprinted is None:
             facts.large_objects_before = _state(row_fingerprint.of_large_objects(first))
+        inspection.measure_again(run, first)
 
 
 def _add_kept_digests(facts: Facts, opened: Sequence[PgSession], relations: Sequence[Relation]) -> None:

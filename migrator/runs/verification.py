@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from migrator.errors import VerificationFailed
 from migrator.liquibase import ledger
+from migrator.plans import impact
 from migrator.postgres import catalog, relation_state, row_fingerprint, schema_fingerprint, soundness
 from migrator.postgres.catalog import Relation
 from migrator.postgres.row_fingerprint import TableFingerprint
@@ -35,6 +36,8 @@ def verify(run: Run, session: Session) -> str:
     relations = catalog.tables(session)
     _schema(run, session)
     problems += _surprises(run)
+    problems += _gone(run, relations)
+    problems += _large_objects(run, session)
     run.progress(StepName.VERIFY, "fingerprints and checks")
     problems += _rows_and_checks(run, session, relations)
     if problems:
@@ -115,7 +118,12 @@ def _surprises(run: Run) -> list[str]:
         and not inspection.is_ledger(name)
         and not _is_expected(run, name)
     )
-    if not run.record.surprises:
+    if run.facts.unobserved:
+        run.not_proven(
+            f"What {', '.join(run.facts.unobserved[:3])} wrote outside a transaction is not in the write set: "
+            "there was no moment to look at its locks."
+        )
+    elif not run.record.surprises:
         run.prove(
             f"Write set: {count(len(run.record.write_set), 'table')} locked for writing, each named by a changeset"
             f"{' or expected' if expected else ''}; every other table is unwritten (relation locks)."
@@ -129,6 +137,50 @@ def _surprises(run: Run) -> list[str]:
     ]
 
 
+def _large_objects(run: Run, session: Session) -> list[str]:
+    """No lock is kept on large objects that were written or unlinked: only their fingerprint tells."""
+    before = run.facts.large_objects_before
+    if before is None:
+        run.not_proven("Large objects were not compared.")
+        return []
+    if inspection.is_named("large object", run.facts.words):
+        run.not_proven("Large objects were not compared: a changeset names functions that write them.")
+        return []
+    now = row_fingerprint.of_large_objects(session)
+    if (now.rows, now.digest) == (before.rows, before.digest):
+        run.prove(f"{count(now.rows, 'large object')} with equal fingerprints before and after.")
+        return []
+    problem = f"the large objects changed ({before.rows} before, {now.rows} now), though no changeset names a function"
+    return _unless_others(run, [problem])
+
+
+def _unless_others(run: Run, problems: list[str]) -> list[str]:
+    """The problems; none of them where others were free to write what a stepwise run compares: that is only said."""
+    if run.record.way is Way.ATOMIC or run.environment.maintenance.database != "none":
+        return problems
+    for problem in problems:
+        run.not_proven(f"{problem}: others were free to write it.")
+    return []
+
+
+def _gone(run: Run, relations: Sequence[Relation]) -> list[str]:
+    """Tables that were there before and are not now: what was dropped is in no write set."""
+    now, named, words = {relation.qualified for relation in relations}, set(run.facts.named), set(run.facts.words)
+    gone = [name for name in run.facts.existing if name not in now and not inspection.is_ledger(name)]
+    if gone:
+        run.not_proven(f"Rows of tables that were dropped or got another name: {', '.join(gone)}.")
+    return [
+        f"{name} is gone, though no changeset names it"
+        for name in gone
+        if name not in named and not _is_expected(run, name) and not _schema_is_named(name, words)
+    ]
+
+
+def _schema_is_named(name: str, words: set[str]) -> bool:
+    schema = min(impact.identifiers(name) - {impact.bare(name)}, default="")
+    return schema != "public" and schema in words
+
+
 def _is_expected(run: Run, name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in run.environment.checks.expected_writes)
 
@@ -138,13 +190,14 @@ def _rows_and_checks(run: Run, session: Session, relations: Sequence[Relation]) 
     the checks hold. Unwritten tables are hashed in sessions of their own while `session` is busy with the rest.
     """
     before = run.facts.tables_before or {}
-    written = set(run.record.write_set)
+    # What ran outside a transaction may have written whatever a changeset names.
+    written = set(run.record.write_set) | (set(run.facts.named) if run.facts.unobserved else set())
     with_dml = set(run.facts.written) | {name for name in written if _is_expected(run, name)}
     now = {relation.qualified: relation for relation in relations}
     compared = [n for n in before if n in now and not inspection.is_ledger(n)]
     altered = [now[n] for n in compared if n in written and n not in with_dml]
     untouched: list[Relation] = []
-    if run.record.proof.level == "full" or run.record.way is Way.STEPWISE:
+    if run.record.proof.level == "full" or run.record.way is not Way.ATOMIC:
         untouched = [now[n] for n in compared if n not in written]
     # What the transaction keeps even readers from is hashed within it.
     atomic = run.record.way is Way.ATOMIC and bool(untouched)
@@ -191,7 +244,8 @@ def _hashed_beside(run: Run, relations: Sequence[Relation]) -> Iterator[Future[d
 def _altered_tables(
     run: Run, session: Session, relations: Sequence[Relation], before: dict[str, TableState]
 ) -> list[str]:
-    problems = []
+    problems: list[str] = []
+    kept: list[str] = []
     for relation in relations:
         was = before[relation.qualified]
         types = relation_state.columns(session, relation)
@@ -208,10 +262,12 @@ def _altered_tables(
             run.not_proven(f"The values of {relation.qualified}: columns that no changeset names changed their type.")
         elif found.digest != digest:
             problems.append(f"{relation.qualified} has other values in columns that were not to change")
-    if relations and not problems:
-        names = ", ".join(r.qualified for r in relations[:5])
-        run.prove(f"Altered tables kept their rows and the values of their surviving columns: {names}.")
-    return problems
+        else:
+            named = "all" if whole else ", ".join(was.kept_columns)
+            kept.append(f"{relation.qualified} ({named})")
+    if kept:
+        run.prove(f"Altered tables kept their number of rows and the values of these columns: {'; '.join(kept)}.")
+    return _unless_others(run, problems)
 
 
 def _untouched_tables(run: Run, found: Mapping[str, TableFingerprint], before: Mapping[str, TableState]) -> list[str]:

@@ -31,7 +31,10 @@ class LiftStep:
                 f"The migration is committed, and {problems[0]}",
                 hint="Nothing is taken back by itself any more: correct the data, then resume.",
             )
-        _analyze(run)
+        try:
+            _analyze(run)
+        except StepFailed as error:  # users are not kept waiting for it
+            run.warn(f"ANALYZE: {error.message}")
         with signals.shielded():
             return let_in(run)
 
