@@ -9,7 +9,7 @@ from migrator.errors import Refused
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Changeset, ChangesetState
 
-_PLAIN_SQL = ("raw", "includeAll")  # id and author that Liquibase gives to every SQL file without a header
+# id and author that Liquibase gives to every SQL file without a header
 
 
 def pending(changesets: Sequence[Changeset], ledger: Sequence[LedgerRow] | None, root: Path) -> list[Changeset]:
@@ -30,25 +30,31 @@ def pending(changesets: Sequence[Changeset], ledger: Sequence[LedgerRow] | None,
 
 
 def _refuse_other_paths(found: Sequence[Changeset], ledger: Sequence[LedgerRow], root: Path) -> None:
-    known = {row.key for row in ledger}
+    held: dict[tuple[str, str], list[LedgerRow]] = {}
+    for row in ledger:
+        held.setdefault((row.id, row.author), []).append(row)
     for changeset in found:
-        other = _other_path(changeset, ledger)
-        if other is None or (changeset.path, changeset.id, changeset.author) in known:
-            continue
-        raise Refused(
-            f"Changeset {changeset.id} by {changeset.author} ran already under the path {other}; here it is "
-            f"{changeset.path}, and Liquibase would run it again.",
-            hint=_root_hint(changeset.path, other, root),
-            code="other_path",
-        )
+        rows = held.get((changeset.id, changeset.author), [])
+        if any(row.path == changeset.path for row in rows):
+            continue  # it runs again on purpose: runAlways, runOnChange
+        other = next((row.path for row in reversed(rows) if _is_same(changeset, row)), None)
+        if other is not None:
+            raise Refused(
+                f"Changeset {changeset.id} by {changeset.author} ran already under the path {other}; here it is "
+                f"{changeset.path}, and Liquibase would run it again.",
+                hint=_root_hint(changeset.path, other, root),
+                code="other_path",
+            )
 
 
-def _other_path(changeset: Changeset, ledger: Sequence[LedgerRow]) -> str | None:
-    """Where the ledger holds a changeset of this id and author; of plain SQL files, only one of the same name."""
-    held = [row.path for row in ledger if (row.id, row.author) == (changeset.id, changeset.author)]
-    if (changeset.id, changeset.author) == _PLAIN_SQL:
-        held = [path for path in held if PurePosixPath(path).name == PurePosixPath(changeset.path).name]
-    return held[-1] if held else None
+def _is_same(changeset: Changeset, row: LedgerRow) -> bool:
+    """Whether the row is of this very changeset: its file has the same name, or its text the same checksum.
+
+    Id and author alone say little: many number their changesets anew in every file.
+    """
+    if PurePosixPath(row.path).name == PurePosixPath(changeset.path).name:
+        return True
+    return changeset.checksum is not None and row.columns.get("md5sum") == changeset.checksum
 
 
 def _root_hint(path: str, other: str, root: Path) -> str:

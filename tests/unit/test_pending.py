@@ -29,3 +29,15 @@ def test_a_file_that_ran_under_another_root_is_refused_with_the_root_that_fits(i
         pending([changeset("changelogs/a.sql", id_, author)], [row("a.sql", id_, author)], Path("/srv"))
     assert refused.value.code == "other_path"
     assert "/srv/changelogs" in str(refused.value.hint)
+
+
+def test_an_id_that_another_file_has_used_is_a_changeset_of_its_own() -> None:
+    new = changeset("changelogs/2.sql", "1", "kim")
+    assert pending([new], [row("changelogs/1.sql", "1", "kim")], Path("/srv")) == [new]
+
+
+def test_a_renamed_file_is_known_by_the_checksum_of_its_changeset() -> None:
+    moved = Changeset(id="1", author="kim", path="b.sql", checksum="9:abc", state=ChangesetState.PENDING)
+    before = LedgerRow(columns={"id": "1", "author": "kim", "filename": "a.sql", "md5sum": "9:abc"})
+    with pytest.raises(Refused, match="ran already under the path"):
+        pending([moved], [before], Path("/srv"))
