@@ -64,20 +64,6 @@ def measure_again(run: Run, session: Session) -> None:
     run.facts.invariants_before = list({**old, **new}.values())
 
 
-def measure_again(run: Run, session: Session) -> None:
-    """What is to stay unchanged has the values of the session's snapshot: users wrote after preflight had looked.
-
-    Raises: StepFailed when the session is lost.
-    """
-    if not run.facts.existing:
-        return
-    due = [rule for rule in rules.load(run.environment.checks.invariants) if rule.kind is rules.Kind.UNCHANGED]
-    measured = invariants.measure(session, due, phase="before", timeout_s=run.environment.limits.check_timeout_s)
-    new = {one.name: one.to_json() for one in measured}
-    old = {Measured.from_json(text).name: text for text in run.facts.invariants_before}
-    run.facts.invariants_before = list({**old, **new}.values())
-
-
 def after(run: Run, session: Session) -> list[str]:
     """Every critical check that does not hold, as a sentence; `session` sees the migrated data.
 
@@ -94,8 +80,6 @@ def after_commit(run: Run) -> list[str]:
     """The checks that the held transaction was spared: every critical one that does not hold, as a sentence."""
     if run.record.way is not Way.ATOMIC or run.environment.checks.inside == "all":
         return []
-    # One that failed when the run was here before is looked at again: a person was asked to correct the data.
-    run.record.checks = [check for check in run.record.checks if check.phase != "after" or check.success]
     # One that failed when the run was here before is looked at again: a person was asked to correct the data.
     run.record.checks = [check for check in run.record.checks if check.phase != "after" or check.success]
     with closing(run.session("checks", read_only=True)) as session:
