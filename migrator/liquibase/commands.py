@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from migrator.liquibase import connection, verdict
 from migrator.liquibase.engine import Engine
-from migrator.liquibase.events import ChangesetListener, key
+from migrator.liquibase.events import ChangesetListener
 from migrator.liquibase.failures import Failure, from_java
 from migrator.liquibase.held import HeldConnection
 from migrator.liquibase.status import Status, may_fail_and_go_on
+from migrator.liquibase.undoing import Undoing
 from migrator.liquibase.watched import WatchedConnection, WriteSet, state
 
 
@@ -126,9 +127,65 @@ class Commands:
     def update(self, request: dict[str, Any]) -> dict[str, Any]:
         import jpype
 
+        quiet = jpype.JClass("liquibase.UpdateSummaryEnum").OFF
+        return self._write("update", request["changelog"], self._will_run, showSummary=quiet)
+
+    def rollback_count(self, request: dict[str, Any]) -> dict[str, Any]:
+        import jpype
+
+        count = jpype.JClass("java.lang.Integer").valueOf(request["count"])
+        return self._write("rollbackCount", request["changelogs"], self._will_roll_back, count=count)
+
+    def changelog_sync(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._held()
+        if request["tag"] is None:
+            return self._write("changelogSync", request["changelog"], None)
+        return self._write("changelogSyncToTag", request["changelog"], None, tag=request["tag"])
+
+    def undoable(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._liquibase().scope(), self._reading():
+            engine = self._liquibase()
+            changelog = engine.parsing.parse_all(request["changelogs"])
+            contexts, labels = engine.parsing.filters()
+            try:
+                status = Status(engine.database, contexts=contexts, labels=labels)
+                return {"changesets": Undoing(engine.database, changelog, status).of(request["count"])}
+            finally:
+                engine.forget()
+
+    def rollback_count_sql(self, request: dict[str, Any]) -> dict[str, Any]:
+        import jpype
+
+        count = jpype.JClass("java.lang.Integer").valueOf(request["count"])
+        return {"text": self._text("rollbackCountSql", request["changelogs"], count=count)}
+
+    def update_sql(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._text("updateSql", request["changelog"])}
+
+    def future_rollback_sql(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._text("futureRollbackSql", request["changelog"])}
+
+    def snapshot(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {"text": self._text("snapshot", None, snapshotFormat="json")}
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _write(
+        self,
+        name: str,
+        changelog: str | Sequence[str],
+        on_will_run: Callable[[Any], None] | None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """A command that changes the database: in the held transaction, or committed on its way.
+
+        `on_will_run` is called before each changeset; None where the command tells of none.
+        """
+        import jpype
+
         front = self._connection_in_front()
         write_set = self._writes()
-        listener = ChangesetListener(self._emit, on_will_run=self._will_run)
+        listener = ChangesetListener(self._emit, on_will_run=on_will_run or (lambda _: None))
         if isinstance(front, HeldConnection):
             self._need_transaction()
             front.begin_set_up()
@@ -136,12 +193,8 @@ class Commands:
             write_set.start()
         try:
             with self._liquibase().scope():
-                self._liquibase().run(
-                    "update",
-                    request["changelog"],
-                    listener,
-                    showSummary=jpype.JClass("liquibase.UpdateSummaryEnum").OFF,
-                )
+                told = listener if on_will_run is not None else None
+                self._liquibase().run(name, changelog, told, **arguments)
             listener.finish()
             if isinstance(front, HeldConnection):
                 front.end_update()
@@ -162,35 +215,7 @@ class Commands:
             "savepoints": front.savepoints if isinstance(front, HeldConnection) else 0,
         }
 
-    def rollback_count(self, request: dict[str, Any]) -> dict[str, Any]:
-        import jpype
-
-        if isinstance(self._connection_in_front(), HeldConnection):
-            raise Failure("usage", "a rollback by count commits, and this connection is held")
-        listener = ChangesetListener(self._emit)
-        try:
-            with self._liquibase().scope():
-                count = jpype.JClass("java.lang.Integer").valueOf(request["count"])
-                self._liquibase().run("rollbackCount", request["changelog"], listener, count=count)
-        except jpype.JException as error:
-            failure = from_java(error)
-            failure.changeset = key(listener.current) if listener.current else None
-            self._real.rollback()
-            raise failure from error
-        return {"changesets": listener.results}
-
-    def update_sql(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"text": self._text("updateSql", request["changelog"])}
-
-    def future_rollback_sql(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"text": self._text("futureRollbackSql", request["changelog"])}
-
-    def snapshot(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return {"text": self._text("snapshot", None, snapshotFormat="json")}
-
-    # -- inside --------------------------------------------------------------------------------------------------
-
-    def _text(self, name: str, changelog: str | None, **arguments: Any) -> str:
+    def _text(self, name: str, changelog: str | Sequence[str] | None, **arguments: Any) -> str:
         import jpype
 
         with self._liquibase().scope(), self._reading():
@@ -237,6 +262,12 @@ class Commands:
         real.releaseSavepoint(savepoint)
 
     def _will_run(self, changeset: Any) -> None:
+        self._begin_changeset(changeset, changeset.getChanges(), may_fail=may_fail_and_go_on(changeset))
+
+    def _will_roll_back(self, changeset: Any) -> None:
+        self._begin_changeset(changeset, changeset.getRollback().getChanges(), may_fail=False)
+
+    def _begin_changeset(self, changeset: Any, changes: Any, *, may_fail: bool) -> None:
         front = self._front
         if not isinstance(front, HeldConnection):
             return
@@ -244,8 +275,8 @@ class Commands:
             raise Failure(
                 "lost", 'the changeset says runInTransaction="false"', code="outside_transaction", committed=False
             )
-        sql = [str(c.getSql()) for c in changeset.getChanges() if hasattr(c, "getSql") and c.getSql() is not None]
-        front.begin_changeset(may_fail=may_fail_and_go_on(changeset), sql=sql)
+        sql = [str(c.getSql()) for c in changes if hasattr(c, "getSql") and c.getSql() is not None]
+        front.begin_changeset(may_fail=may_fail, sql=sql)
 
     def _connection(self) -> Any:
         if self._real is None:
@@ -277,7 +308,7 @@ class Commands:
 
     def _need_transaction(self) -> None:
         if not self._is_held():
-            raise Failure("usage", "begin() comes before update() in held mode")
+            raise Failure("usage", "begin() comes first in held mode")
 
     def _is_held(self) -> bool:
         return isinstance(self._front, HeldConnection) and self._front.is_held

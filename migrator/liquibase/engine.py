@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,15 +43,19 @@ class Engine:
         finally:
             scope.exit(entered)
 
-    def run(self, name: str, changelog: str | None, listener: Any = None, **arguments: Any) -> str:
-        """The command has run; what it wrote to its output. Raises: a Java exception."""
+    def run(self, name: str, changelog: str | Sequence[str] | None, listener: Any = None, **arguments: Any) -> str:
+        """The command has run; what it wrote to its output. Several changelogs are taken for one.
+
+        Raises: a Java exception.
+        """
         import jpype
 
         command = jpype.JClass("liquibase.command.CommandScope")(name)
         command.addArgumentValue("database", self.database)
         if changelog is not None:
-            command.addArgumentValue("changelogFile", changelog)
-            command.addArgumentValue("databaseChangelog", self.parsing.parse(changelog))
+            several = [changelog] if isinstance(changelog, str) else changelog
+            command.addArgumentValue("changelogFile", several[0])
+            command.addArgumentValue("databaseChangelog", self.parsing.parse_all(several))
             command.addArgumentValue("changelogParameters", self.parsing.parameters())
             command.addArgumentValue("contextFilter", self._options["contexts"])
             command.addArgumentValue("labelFilter", self._options["labels"])

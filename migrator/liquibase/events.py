@@ -35,18 +35,7 @@ class ChangesetListener:
         if not _is_changeset(subject):
             return
         self._close_skipped()
-        self.current = identity(subject)
-        self._note = None
-        self._started_s = self._clock()
-        if not subject.isRunInTransaction():
-            self.outside_transaction.append(key(self.current))
-        try:
-            self._on_will_run(subject)
-        except Failure as failure:
-            failure.changeset = key(self.current)
-            self.refused = failure
-            raise
-        self._emit({"kind": "will_run", **self.current})
+        self._begin(subject)
 
     def ran(self, subject: Any, *rest: Any) -> None:
         if not _is_changeset(subject):
@@ -74,8 +63,7 @@ class ChangesetListener:
         self._precondition(error, on_error)
 
     def willRollback(self, changeset: Any, *_rest: Any) -> None:  # noqa: N802
-        self.current = identity(changeset)
-        self._started_s = self._clock()
+        self._begin(changeset)
 
     def rolledBack(self, changeset: Any, *_rest: Any) -> None:  # noqa: N802
         self._close({"kind": "rolled_back", **identity(changeset), "status": "rolled_back", "message": None})
@@ -86,6 +74,20 @@ class ChangesetListener:
     def finish(self) -> None:
         """The last changeset is accounted for."""
         self._close_skipped()
+
+    def _begin(self, changeset: Any) -> None:
+        self.current = identity(changeset)
+        self._note = None
+        self._started_s = self._clock()
+        if not changeset.isRunInTransaction():
+            self.outside_transaction.append(key(self.current))
+        try:
+            self._on_will_run(changeset)
+        except Failure as failure:
+            failure.changeset = key(self.current)
+            self.refused = failure
+            raise
+        self._emit({"kind": "will_run", **self.current})
 
     def _precondition(self, error: Any, consequence: Any) -> None:
         self._note = f"precondition: {error.getMessage()} ({consequence.toString()!s})"

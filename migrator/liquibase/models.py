@@ -88,6 +88,29 @@ class Changeset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Undoable:
+    """One of the newest rows of the ledger, and how a changelog would undo it. Without `is_known` the rest is empty."""
+
+    id: str
+    author: str
+    path: str
+    marked_only: bool  # never executed here: its precondition told Liquibase to mark it as ran
+    is_known: bool  # the changelog holds it
+    left_out: str | None = None  # why context, label or dbms keep Liquibase from undoing it; None where they do not
+    changed: bool = False  # the changelog's text is not the one that ran
+    run_in_transaction: bool = True
+    has_rollback: bool = False
+    statements: tuple[str, ...] = ()  # what undoing it would run, as far as Liquibase can say it in SQL
+    tables: frozenset[str] = frozenset()  # named in its structured changes, forward and back
+    forward: tuple[str, ...] = ()  # what it ran, in SQL
+    needs_savepoint: bool = False  # a rollback that fails is a failure
+
+    @property
+    def key(self) -> str:
+        return f"{self.path}::{self.id}::{self.author}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChangesetEvent:
     kind: str  # will_run, ran, failed, skipped, rolled_back, precondition_failed, message
     id: str = ""
@@ -103,7 +126,7 @@ class ChangesetResult:
     id: str
     author: str
     path: str
-    status: str  # executed, reran, mark_ran, skipped, failed_ignored
+    status: str  # executed, reran, mark_ran, skipped, failed_ignored; rolled_back
     duration_s: float | None = None
     message: str | None = None
 

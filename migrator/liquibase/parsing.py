@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from migrator.liquibase import status
@@ -30,6 +31,17 @@ class Parsing:
             self._attach_rollbacks(parsed, accessor)
         except jpype.JException as error:
             raise from_java(error, kind=None if sqlstate_of(error) else "changelog") from error
+        return parsed
+
+    def parse_all(self, changelogs: Sequence[str]) -> Any:
+        """The first changelog, with the changesets of the others that it does not hold itself behind its own."""
+        parsed = self.parse(changelogs[0])
+        known = {str(changeset.toNormalizedString()) for changeset in parsed.getChangeSets()}
+        for other in changelogs[1:]:
+            for changeset in list(self.parse(other).getChangeSets()):
+                if str(changeset.toNormalizedString()) not in known:
+                    known.add(str(changeset.toNormalizedString()))
+                    parsed.addChangeSet(changeset)
         return parsed
 
     def _attach_rollbacks(self, parsed: Any, accessor: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +30,7 @@ from migrator.liquibase.models import (
     Held,
     LiquibaseOptions,
     Mode,
+    Undoable,
     Updated,
 )
 from migrator.liquibase.source import Lines
@@ -172,44 +173,57 @@ class Liquibase:
         Raises: MigrationFailed, TransactionLost. A held transaction is then rolled back; past `timeout_s` (code
         `timeout`) or when the worker is gone (code `worker_gone`) it is dead; the server's session may still be there.
         """
-        last = ChangesetEvent(kind="message")
-
-        def note(event: ChangesetEvent) -> None:
-            nonlocal last
-            last = event
-            on_event(event)
-
-        try:
-            answer = self._call("update", timeout_s=timeout_s, on_event=note, changelog=changelog)
-        except ToolFailed as error:
-            raise self._without_worker(error, last, timeout_s) from error
-        except Refused as error:
-            raise MigrationFailed(error.message, code=error.code) from error
-        return Updated(
-            changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
-            write_set=frozenset(answer["write_set"]),
-            counts={
-                name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
-                for name, (inserted, updated, deleted) in answer["counts"].items()
-            },
-            outside_transaction=tuple(answer["outside_transaction"]),
-            savepoints=answer["savepoints"],
-        )
+        return self._change("update", timeout_s=timeout_s, on_event=on_event, changelog=changelog)
 
     def rollback_count(
         self,
-        changelog: str,
+        changelog: str | Sequence[str],
         count: int,
         *,
         timeout_s: float,
         on_event: Callable[[ChangesetEvent], None] = lambda _: None,
-    ) -> tuple[ChangesetResult, ...]:
-        """The last `count` changesets of the ledger are undone, in transactions of their own (stepwise).
+    ) -> Updated:
+        """The last `count` changesets of the ledger that these changelogs hold are undone, newest first.
 
-        Raises: MigrationFailed; some may be undone by then. ToolFailed when the worker is gone or too slow.
+        Inside the held transaction, or committed one by one (stepwise). Raises: as `update`; stepwise some may be
+        undone by then.
         """
-        answer = self._call("rollback_count", timeout_s=timeout_s, on_event=on_event, changelog=changelog, count=count)
-        return tuple(ChangesetResult(**result) for result in answer["changesets"])
+        return self._change(
+            "rollback_count", timeout_s=timeout_s, on_event=on_event, changelogs=_several(changelog), count=count
+        )
+
+    def changelog_sync(self, changelog: str, *, tag: str | None = None) -> None:
+        """Every pending changeset (up to the one with `tag`) is marked as ran, inside the held transaction.
+
+        Raises: MigrationFailed, TransactionLost; the transaction is rolled back then.
+        """
+        self._change("changelog_sync", timeout_s=_READ_S, changelog=changelog, tag=tag)
+
+    def undoable(self, changelog: str | Sequence[str], count: int) -> list[Undoable]:
+        """The `count` newest rows of the ledger, newest first, as these changelogs would undo them. Writes nothing.
+
+        Raises: Refused when a changelog cannot be read.
+        """
+        answer = self._call("undoable", timeout_s=_READ_S, changelogs=_several(changelog), count=count)
+        return [
+            Undoable(
+                **{
+                    **fields,
+                    "statements": tuple(fields.get("statements", ())),
+                    "forward": tuple(fields.get("forward", ())),
+                    "tables": frozenset(fields.get("tables", ())),
+                }
+            )
+            for fields in answer["changesets"]
+        ]
+
+    def rollback_count_sql(self, changelog: str | Sequence[str], count: int) -> str:
+        """The SQL that `rollback_count` would run. Writes nothing.
+
+        Raises: MigrationFailed when a changeset cannot be undone.
+        """
+        answer = self._call("rollback_count_sql", timeout_s=_READ_S, changelogs=_several(changelog), count=count)
+        return str(answer["text"])
 
     def update_sql(self, changelog: str) -> str:
         """The SQL that an update would run. Writes nothing."""
@@ -227,6 +241,38 @@ class Liquibase:
         return text
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _change(
+        self,
+        operation: str,
+        *,
+        timeout_s: float,
+        on_event: Callable[[ChangesetEvent], None] = lambda _: None,
+        **fields: Any,
+    ) -> Updated:
+        last = ChangesetEvent(kind="message")
+
+        def note(event: ChangesetEvent) -> None:
+            nonlocal last
+            last = event
+            on_event(event)
+
+        try:
+            answer = self._call(operation, timeout_s=timeout_s, on_event=note, **fields)
+        except ToolFailed as error:
+            raise self._without_worker(error, last, timeout_s) from error
+        except Refused as error:
+            raise MigrationFailed(error.message, code=error.code) from error
+        return Updated(
+            changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
+            write_set=frozenset(answer["write_set"]),
+            counts={
+                name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
+                for name, (inserted, updated, deleted) in answer["counts"].items()
+            },
+            outside_transaction=tuple(answer["outside_transaction"]),
+            savepoints=answer["savepoints"],
+        )
 
     def _call(
         self,
@@ -323,3 +369,7 @@ class Liquibase:
         return MigrationFailed(
             f"Liquibase's worker died: {error.message}", code="worker_gone", hint=error.hint, place=self._place(running)
         )
+
+
+def _several(changelog: str | Sequence[str]) -> list[str]:
+    return [changelog] if isinstance(changelog, str) else list(changelog)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from migrator.liquibase.events import identity, key
@@ -74,16 +75,10 @@ class Status:
     def _state(self, changeset: Any) -> tuple[str, str | None, str | None]:
         row = self._ran.get(str(changeset.toNormalizedString()))
         ran_at = None if row is None else _text(row.getDateExecuted())
-        denied = (
-            (self._context, "other_context"),
-            (self._label, "other_label"),
-            (self._dbms, "other_dbms"),
-            (self._ignore, "ignored"),
-        )
-        for check, state in denied:
-            answer = check.accepts(changeset)
-            if not answer.isAccepted():
-                return ("ran" if row is not None else state), _text(answer.getMessage()), ran_at
+        denied = self._denied(changeset)
+        if denied is not None:
+            state, why = denied
+            return ("ran" if row is not None else state), why, ran_at
         answer = self._should_run.accepts(changeset)
         if answer.isAccepted():
             return "pending", _text(answer.getMessage()), ran_at
@@ -91,25 +86,59 @@ class Status:
             return "changed", f"the ledger holds checksum {row.getLastCheckSum()}", ran_at
         return "ran", None, ran_at
 
+    def _denied(self, changeset: Any) -> tuple[str, str | None] | None:
+        """Which filter leaves it out here, and why; None when none does."""
+        filters = (
+            (self._context, "other_context"),
+            (self._label, "other_label"),
+            (self._dbms, "other_dbms"),
+            (self._ignore, "ignored"),
+        )
+        for check, state in filters:
+            answer = check.accepts(changeset)
+            if not answer.isAccepted():
+                return state, _text(answer.getMessage())
+        return None
+
+    def left_out(self, changeset: Any) -> str | None:
+        """Why a filter (context, label, dbms, ignore) leaves it out here; None when none does."""
+        denied = self._denied(changeset)
+        return None if denied is None else denied[1] or denied[0]
+
     def _detail(self, changeset: Any) -> dict[str, Any]:
+        self._validate(changeset)
+        return {
+            "has_rollback": self.has_rollback(changeset),
+            "statements": self.statements(changeset),
+            "tables": sorted(self.tables(changeset)),
+        }
+
+    def has_rollback(self, changeset: Any) -> bool:
+        """Whether it can be undone: it says how, or Liquibase knows it of each of its changes."""
         import jpype
 
-        self._validate(changeset)
         try:
-            has_rollback = bool(changeset.supportsRollback(self._database))
+            return bool(changeset.supportsRollback(self._database))
         except jpype.JException:
-            has_rollback = False
-        tables: set[str] = set()
+            return False
+
+    def tables(self, changeset: Any) -> set[str]:
+        """The names of tables in its structured changes, as written there."""
+        found: set[str] = set()
         for change in changeset.getChanges():
-            tables |= self._tables(change)
-        return {"has_rollback": has_rollback, "statements": self.statements(changeset), "tables": sorted(tables)}
+            found |= self.tables_of(change)
+        return found
 
     def statements(self, changeset: Any) -> list[str]:
         """The SQL that the changeset would run; empty when Liquibase cannot generate all of it."""
+        return self.statements_of(changeset.getChanges())
+
+    def statements_of(self, changes: Iterable[Any]) -> list[str]:
+        """The SQL of these changes, in order; empty when Liquibase cannot generate all of it."""
         import jpype
 
         found: list[str] = []
-        for change in changeset.getChanges():
+        for change in changes:
             if self._is_for_another_dbms(change):
                 continue
             try:
@@ -140,7 +169,7 @@ class Status:
             if errors:
                 raise Failure("changelog", "; ".join(errors), changeset=key(identity(changeset)))
 
-    def _tables(self, part: Any) -> set[str]:
+    def tables_of(self, part: Any) -> set[str]:
         found: set[str] = set()
         fields = {str(name) for name in part.getSerializableFields()}
         for name in fields:
@@ -148,11 +177,11 @@ class Status:
             if value is None:
                 continue
             if isinstance(value, self._serializable):
-                found |= self._tables(value)
+                found |= self.tables_of(value)
             elif hasattr(value, "iterator"):
                 for item in value:
                     if isinstance(item, self._serializable):
-                        found |= self._tables(item)
+                        found |= self.tables_of(item)
             elif _TABLE_FIELD.search(name):
                 schema_field = _TABLE_FIELD.sub("TableSchemaName", name)
                 schema = next(

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from migrator.config.login import Secret
-from migrator.errors import ConnectionFailed, MigrationFailed, MigratorError, Refused, StepFailed
+from migrator.errors import ConnectionFailed, MigrationFailed, Refused, StepFailed, TransactionLost
 from migrator.liquibase import ledger
 from migrator.liquibase.models import ChangesetState
 from migrator.postgres.connect import connect
@@ -219,7 +219,7 @@ def test_rollback_by_count_undoes_the_last_ones(project: Project) -> None:
     )
     project.apply_stepwise(changelog)
     undone = project.liquibase.rollback_count(changelog, 2, timeout_s=60)
-    assert [changeset.id for changeset in undone] == ["3", "2"]
+    assert [changeset.id for changeset in undone.changesets] == ["3", "2"]
     assert project.query("select count(*) from t") == [(0,)]
     assert [row[0] for row in project.ledger()] == ["1"]
 
@@ -419,10 +419,57 @@ def test_plain_sql_goes_into_the_default_schema(project: Project, held: bool) ->
     assert project.query("select count(*) from app.databasechangelog") == [(2,)]
 
 
-def test_rollback_by_count_is_refused_on_a_held_connection(project: Project) -> None:
+def test_rollback_on_a_held_connection_is_held_too(project: Project) -> None:
+    both = [
+        project.sql(TABLE, name="one.sql"),
+        project.sql("\ncreate table u(id int);\n--rollback drop table u;", name="two.sql"),
+    ]
+    for changelog in both:
+        project.apply(changelog)
+    liquibase = project.connect("read_only")
+    newest, older = liquibase.undoable(both, 2)
+    assert (newest.path, newest.has_rollback, newest.run_in_transaction) == ("two.sql", True, True)
+    assert [text.strip() for text in older.statements] == ["drop table t"]
+    assert [one.is_known for one in liquibase.undoable("one.sql", 2)] == [False, True]
+    assert "drop table u" in liquibase.rollback_count_sql(both, 2)
     project.hold()
-    with pytest.raises(MigratorError, match="held"):
-        project.liquibase.rollback_count(project.sql(TABLE), 1, timeout_s=10)
+    undone = project.liquibase.rollback_count(both, 2, timeout_s=60)
+    assert [changeset.path for changeset in undone.changesets] == ["two.sql", "one.sql"]
+    assert {"public.t", "public.u"} <= undone.write_set
+    assert {"t", "u"} <= project.tables(), "not committed yet"
+    project.liquibase.commit()
+    assert project.tables() == {"databasechangelog", "databasechangeloglock"}
+    assert project.ledger() == []
+
+
+def test_held_rollback_that_fails_takes_nothing_away(project: Project) -> None:
+    changelog = project.sql(TABLE, "\nselect 1;\n--rollback drop table nowhere;", "\nselect 1;\n--rollback select 1;")
+    project.apply(changelog)
+    project.hold()
+    with pytest.raises(MigrationFailed) as caught:
+        project.liquibase.rollback_count(changelog, 3, timeout_s=60)
+    assert (caught.value.place.changeset, caught.value.place.sqlstate) == ("main.sql::2::ann", "42P01")
+    project.liquibase.rollback()
+    assert [row[0] for row in project.ledger()] == ["1", "2", "3"]
+
+
+def test_rollback_that_commits_loses_the_transaction(project: Project) -> None:
+    changelog = project.sql("\nselect 1;\n--rollback commit;")
+    project.apply(changelog)
+    project.hold()
+    with pytest.raises(TransactionLost):
+        project.liquibase.rollback_count(changelog, 1, timeout_s=60)
+
+
+def test_changelog_is_marked_as_ran_in_one_transaction(project: Project) -> None:
+    changelog = project.sql(TABLE, "\nselect 1;")
+    project.hold()
+    project.liquibase.changelog_sync(changelog)
+    assert {one.state for one in project.liquibase.changesets(changelog)} == {ChangesetState.RAN}
+    assert project.tables() == set()
+    project.liquibase.commit()
+    assert [row[0] for row in project.ledger()] == ["1", "2"]
+    assert "t" not in project.tables()
 
 
 def test_statement_that_fails_does_not_spoil_the_next_one(project: Project) -> None:
