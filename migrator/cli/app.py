@@ -10,7 +10,10 @@ import typer
 
 from migrator import __version__
 from migrator.cli import (
+    backup_commands,
     boundary,
+    check,
+    clean,
     config_commands,
     demo,
     doctor,
@@ -61,11 +64,14 @@ app.command()(run.run)
 app.command()(recovery.resume)
 app.command()(recovery.recover)
 app.command()(status.status)
+app.command()(check.check)
+app.command()(clean.clean)
 app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(history.history)
 app.command()(history.show)
 app.command()(demo.demo)
+app.add_typer(backup_commands.app, name="backup")
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config_commands.app, name="config")
 app.add_typer(liquibase_commands.app, name="liquibase")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from migrator.cli import opening, output
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
-from migrator.errors import Unfinished
+from migrator.errors import BackupFailed, Unfinished
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
@@ -28,6 +30,7 @@ class Status:
     fence_run: str | None
     fence_reason: str | None
     databases: list[str]  # those that runs have made and kept
+    kept: list[Mapping[str, object]]  # those of them that were swapped out, and clones: since when, till when
     next_command: str | None
 
 
@@ -40,16 +43,18 @@ def status(
     migrator status --env production
     """
     loaded = opening.configuration(config, overrides=overrides, required=False)
-    found = _status(loaded, opening.environment(loaded, env))
+    found, lines_of_kept = _status(loaded, opening.environment(loaded, env))
     if as_json:
         output.json_result(asdict(found))
         return
-    for line in _lines(found):
+    for line in _lines(found, lines_of_kept):
         output.result(line)
 
 
-def _status(config: Config, environment: Environment) -> Status:
+def _status(config: Config, environment: Environment) -> tuple[Status, Mapping[str, str]]:
+    """What there is, and a line on each kept database that says till when it is kept, by its name."""
     from migrator.postgres import connect, databases, fence
+    from migrator.runs.byhand import kept as keeping
     from migrator.runs.journal import Journal
     from migrator.runs.opening import login_of
     from migrator.runs.run import MANUAL
@@ -62,6 +67,16 @@ def _status(config: Config, environment: Environment) -> Status:
     ) as admin:
         standing = fence.read(admin, login.database)
         made = [database.name for database in databases.run_databases(admin)]
+        kept: tuple[keeping.Kept, ...] = ()
+        now = keeping.now_of(admin)
+        with suppress(BackupFailed):  # a store that is out of reach: `backup list` says why
+            kept = keeping.listing(
+                config,
+                environment,
+                admin,
+                database=login.database,
+                system_identifier=connect.server_info(admin).system_identifier,
+            )
     run = runs[0] if runs else None
     following = None
     if run is not None and not run.alive:
@@ -69,7 +84,7 @@ def _status(config: Config, environment: Environment) -> Status:
     elif run is None and standing is not None:
         manual = standing.run_id == MANUAL
         following = f"migrator {'maintenance off' if manual else 'recover'} --env {environment.name}"
-    return Status(
+    found = Status(
         environment=environment.name,
         database=str(login),
         open_run=run.run_id if run else None,
@@ -81,8 +96,10 @@ def _status(config: Config, environment: Environment) -> Status:
         fence_run=standing.run_id if standing else None,
         fence_reason=standing.reason if standing else None,
         databases=made,
+        kept=[keeping.as_json(one, now=now) for one in kept],
         next_command=following,
     )
+    return found, {one.name: keeping.told(one, now=now) for one in kept}
 
 
 def _outcome(journal: Journal, run_id: str) -> str | None:
@@ -93,7 +110,7 @@ def _outcome(journal: Journal, run_id: str) -> str | None:
         return None
 
 
-def _lines(found: Status) -> list[str]:
+def _lines(found: Status, kept: Mapping[str, str]) -> list[str]:
     lines = [f"{found.environment}: {found.database}"]
     if found.open_run is None:
         lines.append("no run is under way, and none was left behind")
@@ -110,7 +127,7 @@ def _lines(found: Status) -> list[str]:
         lines.append("maintenance is off")
     else:
         lines.append(f"maintenance is on: {found.maintenance}, by run {found.fence_run} ({found.fence_reason})")
-    lines += [f"kept database: {name}" for name in found.databases]
+    lines += [kept.get(name, f"kept database {name}") for name in sorted({*found.databases, *kept})]
     if found.next_command is not None:
         lines.append(f"next: {found.next_command}")
     return lines

@@ -128,6 +128,8 @@ class BackupSettings(Settings):
     """The folder that backups go to. Relative to migrator.toml's folder."""
     jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
     """Connections of a dump or a restore. Default: the environment's jobs."""
+    keep_days: Annotated[int, Field(strict=True, ge=0, le=36500)] = 7
+    """Days that a database which was swapped out, or a clone, is kept before `migrator clean` may drop it."""
     restore: RestorePolicy = "automatic"
     """Whether a failed run restores by itself, asks first, or prints the runbook."""
 

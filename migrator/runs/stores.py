@@ -9,6 +9,8 @@ from migrator.backups.clone import Clone
 from migrator.backups.dump import Dump
 from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.backups.store.local import LocalStore, quarantine
+from migrator.config.configuration import Config
+from migrator.config.models import Environment
 from migrator.postgres import client_tools, connect
 from migrator.postgres.client_tools import ClientTools
 from migrator.runs.run import Run
@@ -19,7 +21,12 @@ def of(run: Run) -> LocalStore:
 
     Raises: ConfigError for a public key that cannot be read.
     """
-    return LocalStore(Path(run.environment.backup.store), public_keys=public_keys(run))
+    return of_environment(run.config, run.environment)
+
+
+def of_environment(config: Config, environment: Environment) -> LocalStore:
+    """The same, where no run is at hand."""
+    return LocalStore(Path(environment.backup.store), public_keys=_public_keys(config))
 
 
 def backup_id(run: Run) -> str:
@@ -81,8 +88,7 @@ def signing_key(run: Run) -> SigningKey | None:
 
 def public_keys(run: Run) -> PublicKeys | None:
     """The keys of which one must have signed a manifest, where any are configured."""
-    paths = run.config.signing.public_keys
-    return PublicKeys.load(paths) if paths else None
+    return _public_keys(run.config)
 
 
 def quarantine_partial(run: Run, unfinished_id: str) -> None:
@@ -90,3 +96,8 @@ def quarantine_partial(run: Run, unfinished_id: str) -> None:
     folder = of(run).path(unfinished_id)
     if folder.is_dir():
         quarantine(folder)
+
+
+def _public_keys(config: Config) -> PublicKeys | None:
+    paths = config.signing.public_keys
+    return PublicKeys.load(paths) if paths else None

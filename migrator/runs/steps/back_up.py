@@ -58,6 +58,21 @@ def take(run: Run) -> str:
     return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
 
 
+def take(run: Run) -> str:
+    """The dump, where the environment wants one, and the state before are of the same moment. Returns what was made.
+
+    Raises: BackupFailed, StepFailed.
+    """
+    with _snapshot(run) as snapshot, ThreadPoolExecutor(1, thread_name_prefix="state") as pool:
+        before = pool.submit(state.take, run, snapshot)
+        wants_dump = "dump" in run.environment.backup.kinds and run.facts.backup_id is None
+        try:
+            note = _dump(run, snapshot, before.result) if wants_dump else "no dump"
+        finally:
+            before.result()
+    return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
+
+
 @contextmanager
 def _snapshot(run: Run) -> Iterator[str]:
     """An exported snapshot that lives as long as the block: the held transaction's own, or one of our own session."""
