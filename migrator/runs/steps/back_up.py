@@ -27,7 +27,8 @@ class BackUpStep:
 
     def run(self, run: Run) -> str | None:
         """The state before is known, and the dump with its manifest lies in the store."""
-        again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None
+        dumped = run.facts.backup_id is not None or "dump" not in run.environment.backup.kinds
+        again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None and dumped
         if again:
             return "from the attempt before; nobody has written since"
         note = take(run)
@@ -41,21 +42,6 @@ class BackUpStep:
         if run.facts.backup_id is None:
             stores.quarantine_partial(run, stores.backup_id(run))
         return None
-
-
-def take(run: Run) -> str:
-    """The dump, where the environment wants one, and the state before are of the same moment. Returns what was made.
-
-    Raises: BackupFailed, StepFailed.
-    """
-    with _snapshot(run) as snapshot, ThreadPoolExecutor(1, thread_name_prefix="state") as pool:
-        before = pool.submit(state.take, run, snapshot)
-        wants_dump = "dump" in run.environment.backup.kinds and run.facts.backup_id is None
-        try:
-            note = _dump(run, snapshot, before.result) if wants_dump else "no dump"
-        finally:
-            before.result()
-    return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
 
 
 def take(run: Run) -> str:
@@ -92,6 +78,7 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     store, backup_id = stores.of(run), stores.backup_id(run)
     started = time.monotonic()
     run.progress(StepName.BACK_UP, "pg_dump")
+    stores.quarantine_partial(run, backup_id)  # even a whole one: a killed process did not note what it speaks of
     folder = store.new(backup_id)
     made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
     wait_for_state()
