@@ -76,7 +76,7 @@ def recover(
     """
     from migrator.runs import reconstruction
     from migrator.runs.journal import Journal
-    from migrator.runs.opening import stored
+    from migrator.runs.opening import login_of, stored
     from migrator.runs.run import Options
 
     loaded = opening.configuration(config, overrides=overrides, required=False)
@@ -84,8 +84,9 @@ def recover(
     journal = Journal.open(loaded.journal.url, loaded.base)
     options = Options(changelog="", confirm=conduct.confirmer(assume_yes=yes))
     reporter = conduct.reporter(silent=as_json)
+    database = login_of(loaded, environment).database
     for left in journal.open_runs():
-        if left.environment != environment.name:
+        if (left.environment, left.target.partition("/")[2]) != (environment.name, database):
             continue
         if expired and left.alive:
             output.note(f"run {left.run_id} is at work; nothing to recover")

@@ -68,17 +68,36 @@ def stored(
     journal: Journal,
     reporter: Reporter,
 ) -> Run:
-    """The run as the journal holds it, ready to be resumed."""
+    """The run as the journal holds it, ready to be resumed.
+
+    Raises: Refused when the environment names another database than the run's.
+    """
+    login = login_of(config, environment)
+    database = found.target.partition("/")[2]
+    if database != login.database:
+        raise Refused(
+            f"Run {found.record.run_id} is of the database {database} ({found.record.database}); environment "
+            f"{environment.name} names {login.database}.",
+            hint="Name the run's own with: --set url=postgresql://USER@HOST:PORT/DATABASE",
+            code="another_database",
+        )
     return Run(
         config=config,
-        environment=environment,
-        login=login_of(config, environment),
+        environment=as_begun(environment, found.record.maintenance.mode),
+        login=login,
         options=replace(options, changelog=found.record.changelog),
         record=found.record,
         facts=Facts.model_validate(found.facts),
         journal=journal,
         reporter=reporter,
         folder=folder_of(config, found.record.run_id),
+    )
+
+
+def as_begun(environment: Environment, mode: str) -> Environment:
+    """The environment with the maintenance that the run began with: whether others may have written hangs on it."""
+    return environment.model_copy(
+        update={"maintenance": environment.maintenance.model_copy(update={"database": mode})}
     )
 
 

@@ -50,7 +50,7 @@ def from_fence(
     )
     run = Run(
         config=config,
-        environment=environment,
+        environment=opening.as_begun(environment, standing.mode.value),
         login=login,
         options=options,
         record=record,

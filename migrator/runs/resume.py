@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from migrator.errors import Interrupted, MigratorError
+from migrator.errors import Interrupted, MigratorError, Refused
 from migrator.postgres import databases, fence, properties
 from migrator.postgres.fence_record import fenced
 from migrator.runs import engine, ladder, restore
@@ -63,7 +63,17 @@ def what_it_will_do(run: Run, *, back: bool) -> str:
 
 
 def _take_over(run: Run, *, force: bool) -> None:
+    server = run.facts.system_identifier
+    if force:  # its lock is a session; once that is gone it does nothing more
+        ladder.end_sessions(run, but=())
     lock.take(run)
+    if server not in (None, "unknown", run.facts.system_identifier):
+        raise Refused(
+            f"Run {run.id} is of another server, with the system identifier {server}: "
+            f"{run.login.host}:{run.login.port} has {run.facts.system_identifier}.",
+            hint="Name the run's own with: --set url=postgresql://USER@HOST:PORT/DATABASE",
+            code="another_database",
+        )
     if run.reconstructed:
         lock.begin(run)
     else:
