@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from migrator.config.login import Login
+from migrator.postgres import fence
+from migrator.postgres.connect import connect
 from tests.acceptance.stage import Stage, crash_template, staged
 from tests.conftest import Server
 
@@ -15,7 +18,7 @@ __all__ = ["crash_template"]
 
 slow = pytest.mark.slow
 STEPWISE = ("--way", "stepwise")
-ROLLED_BACK, RESTORED = "rolled_back", "restored"
+ONE_MORE = "insert into customer (email, tier) values ('user@shop', 'gold')"
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: 
         "ended:hold",
         pytest.param("ended:maintain", marks=slow),
         pytest.param("progress:pg_dump", marks=slow),
-        pytest.param("after:migrator.runs.steps.back_up:LocalStore.publish", id="backup published", marks=slow),
+        pytest.param("after:migrator.backups.store.local:LocalStore.publish", id="backup published", marks=slow),
         pytest.param("ended:back_up", marks=slow),
         "changeset:2:running",
         pytest.param("ended:apply", marks=slow),
@@ -184,7 +187,7 @@ def test_stepwise_run_killed_on_its_way_back_is_rolled_back(stage: Stage, moment
     ("moment", "deed"),
     [
         pytest.param("progress:restoring", "kill", marks=slow),
-        pytest.param("after:migrator.runs.restore:properties.read", "kill", id="before the side database", marks=slow),
+        pytest.param("after:migrator.runs.restore:drop_side", "kill", id="before the side database", marks=slow),
         pytest.param("progress:restoring", "kill-while-tool-runs", id="while pg_restore runs"),
         pytest.param("after:migrator.backups.dump:Dump.restore", "kill", id="restored beside", marks=slow),
         pytest.param("before:migrator.postgres.databases:_rename", "kill", id="closed for the swap"),
@@ -239,3 +242,40 @@ def test_killed_run_is_recovered_by_its_environment(
         stage.assert_as_it_was(restored=code == 7)
     again = stage.migrator("recover")
     assert (again.code, again.out) == (0, "nothing to recover in environment crash\n")
+
+
+@pytest.mark.parametrize(
+    ("changelog", "way", "code"),
+    [
+        ("good.sql", "atomic", 0),
+        ("bad.sql", "atomic", 6),
+        pytest.param("bad.sql", "stepwise", 6, marks=slow),
+        pytest.param("bad-without-rollback.sql", "stepwise", 7, marks=slow),
+    ],
+)
+def test_what_users_wrote_before_a_resume_is_kept(stage: Stage, changelog: str, way: str, code: int) -> None:
+    run = stage.killed("after:migrator.runs.steps.maintain:fence.take_down", "run", changelog, "--way", way)
+    with closing(connect(stage.server.app.to(stage.database), role="x", run_id="application")) as application:
+        application.execute(ONE_MORE)
+        answer = stage.migrator("resume", run)
+        assert answer.code == code, answer.err
+        application.execute(ONE_MORE)  # neither was it ended, nor was a sequence set back under it
+        found = application.rows("select count(*) from customer where email = 'user@shop'")
+    assert found == [("2",)]
+    assert not stage.is_fenced()
+    assert stage.status()["open_run"] is None
+
+
+@pytest.mark.parametrize(("way", "code"), [("atomic", 6), ("stepwise", 9)])
+def test_run_whose_fence_somebody_took_down_loses_no_row_of_others(stage: Stage, way: str, code: int) -> None:
+    run = stage.killed("changeset:4:running", "run", "bad-without-rollback.sql", "--way", way)
+    with closing(connect(stage.login.to("postgres"), role="x", run_id="person")) as person:
+        fence.take_down(person, stage.database, run_id=None)
+    with closing(connect(stage.server.app.to(stage.database), role="x", run_id="application")) as application:
+        application.execute(ONE_MORE)
+        answer = stage.migrator("resume", run)
+        assert answer.code == code, answer.err
+        application.execute(ONE_MORE)
+        found = application.rows("select count(*) from customer where email = 'user@shop'")
+    assert found == [("2",)]
+    assert stage.databases() == []
