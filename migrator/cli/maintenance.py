@@ -104,7 +104,7 @@ def off(
     migrator maintenance off --env production
     migrator maintenance off --env production --force     (after a halted run was repaired by hand)
     """
-    from migrator.postgres import fence
+    from migrator.postgres import fence, sessions
     from migrator.runs.run import MANUAL
 
     loaded, environment = _opened(config, env)
@@ -118,6 +118,11 @@ def off(
                 f"run {run_id} holds {database} ({standing.mode.value if standing else ''})",
                 hint=f"end it with `migrator recover --env {environment.name}`; "
                 "--force only when you have made sure of the database yourself",
+            )
+        if force and not sessions.lock(admin, database):  # a run of another journal, or one whose lease was lost
+            raise Locked(
+                f"a run is at work on {database}: {sessions.holder(admin, database)}",
+                hint="let it end, or end its process first",
             )
         fence.take_down(admin, database, run_id=None if force else MANUAL)
     problems = []

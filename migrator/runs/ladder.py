@@ -204,11 +204,24 @@ def _roll_back(run: Run) -> str | None:
         return f"after the rollback {differences[0]}" + (
             f" (and {len(differences) - 1} more)" if differences[1:] else ""
         )
+    unseen = state.written_but_not_compared(run, run.facts.written)
+    if unseen and _may_have_changed_rows(run, executed):
+        return (
+            f"after the rollback the rows of {', '.join(unseen[:3])} cannot be compared: they were not hashed before "
+            f"(proof {run.record.proof.level})"
+        )
     if run.facts.fingerprinted is not None:
         run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
     undone = count(executed, "changeset")
     run.prove(f"Liquibase rolled back {undone}; schema and rows are what they were ({state.scope(run)}).")
     return None
+
+
+def _may_have_changed_rows(run: Run, executed: int) -> bool:
+    """Whether something was committed, or may have been: not where the first changeset failed by itself."""
+    code = run.record.error.code if run.record.error is not None else None
+    running = any(changeset.status in {"executed", "running"} for changeset in run.record.changesets)
+    return executed > 0 or running or code in {"interrupted", "worker_gone", "timeout"}
 
 
 def _drop_invalid_indexes(run: Run) -> None:

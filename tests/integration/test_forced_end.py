@@ -13,7 +13,7 @@ from migrator.cli import boundary
 from migrator.cli.app import app
 from migrator.config import urls
 from migrator.config.login import Login
-from migrator.postgres import fence
+from migrator.postgres import fence, sessions
 from migrator.postgres.connect import connect
 from migrator.runs.journal import Journal
 from migrator.runs.record import Outcome, RunRecord
@@ -90,3 +90,16 @@ def test_force_does_not_overrule_a_run_that_is_at_work(database: Login) -> None:
 def test_maintenance_that_a_run_holds_is_not_taken_over_by_hand(database: Login) -> None:
     begin(database, lease_s=0)
     assert boundary.run(app, ["maintenance", "on", "--env", "shop", "--reason", "a larger disk"]) == 3
+
+
+def test_a_run_of_another_journal_that_is_at_work_is_not_disturbed(
+    database: Login, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(database, lease_s=0.001)
+    with connect(database.to("postgres"), role="lock", run_id=RUN) as other:
+        assert sessions.lock(other, database.database)
+        assert boundary.run(app, ["maintenance", "off", "--force"]) == 4
+    assert "at work" in capsys.readouterr().err
+    assert stands(database)
+    assert boundary.run(app, ["maintenance", "off", "--force"]) == 0
+    assert not stands(database)

@@ -65,3 +65,11 @@ def test_a_halted_run_is_never_begun_again(shop: Shop, halted: RunRecord) -> Non
     resume.resume(run, back=False)
     assert run.record.outcome is Outcome.RESTORED, run.record.warnings
     assert shop.value("select count(*) from event") != 0
+
+
+def test_rows_that_were_never_hashed_are_not_said_to_be_what_they_were(shop: Shop) -> None:
+    changelog = shop.sql("\nupdate orders set status = 'cancelled' where id = 1;\n--rollback empty", FAILS)
+    settings = {"way": "stepwise", "proof": "write_set", "backup.kinds": []}
+    record = shop.run(changelog, settings, accept_no_way_back=True)
+    assert record.outcome is Outcome.HALTED
+    assert any("public.orders cannot be compared" in one for one in record.warnings), record.warnings
