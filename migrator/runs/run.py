@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from migrator.postgres.catalog import Relation
     from migrator.postgres.client_tools import ClientTools
     from migrator.postgres.connect import PgSession, ServerInfo
+    from migrator.runs.dumping import Dumping
     from migrator.runs.journal import Journal
     from migrator.runs.reporter import Reporter
     from migrator.runs.watch import Watch
@@ -84,6 +85,7 @@ class Run:
     watch: Watch | None = None
     relations: list[Relation] = field(default_factory=list)
     picture: Picture | None = None
+    dumping: Dumping | None = None
     reconstructed: bool = False  # from the fence: the journal does not know it yet
 
     @property

@@ -74,6 +74,10 @@ class Watch:
         Raises: LockLost, or the first alarm; after the commit only LockLost, since users are to be let in.
         """
         self.check_ownership()
+        self.check_alarm()
+
+    def check_alarm(self) -> None:
+        """Nothing has been seen that ends the run; nobody is asked. Raises: the first alarm."""
         if self.alarm is not None and not self._run.facts.committed:
             raise self.alarm
 
@@ -146,7 +150,11 @@ class Watch:
         mode = self._fenced
         if mode is None:
             return
-        found = fence.intruders(self._session, self._run.database, run_id=self._run.id, mode=mode)
+        database = self._run.database
+        found = fence.intruders(self._session, database, run_id=self._run.id, mode=mode)
+        if not found and self._run.work_login.database != database:
+            database = self._run.work_login.database
+            found = fence.intruders(self._session, database, run_id=self._run.id, mode=mode)
         if not found:
             return
         who = ", ".join(f"{s.user} ({s.application or 'no name'}, pid {s.pid})" for s in found[:3])
@@ -154,7 +162,7 @@ class Watch:
             self._run.facts.breaches.append(who)
         if mode is fence.Mode.OFFLINE:
             for session in found:
-                sessions.end_foreign(self._session, self._run.database, session.pid, own_run=self._run.id)
+                sessions.end_foreign(self._session, database, session.pid, own_run=self._run.id)
             raise FenceBreached(f"Sessions came in spite of the offline fence: {who}.")
         raise FenceBreached(f"Sessions wrote in spite of read-only: {who}.")
 

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from migrator.backups import Made
 from migrator.backups import manifest as manifests
 from migrator.backups.manifest import FileEntry
 from migrator.errors import StepFailed
 from migrator.postgres import fence
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.runs import state, stores
+from migrator.runs.dumping import Dumping
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
 from migrator.runs.run import Run
@@ -26,12 +28,15 @@ class BackUpStep:
     undo_title: str | None = None
 
     def run(self, run: Run) -> str | None:
-        """The state before is known, and the dump with its manifest lies in the store."""
+        """The state before is known, and the dump with its manifest lies in the store.
+
+        Where a copy is migrated, the dump of the original is only begun; `finish` waits for it.
+        """
         dumped = run.facts.backup_id is not None or "dump" not in run.environment.backup.kinds
         again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None and dumped
         if again:
             return "from the attempt before; nobody has written since"
-        note = take(run)
+        note = _begin(run) if run.record.way is Way.BLUEGREEN and not dumped else take(run)
         run.save()
         if not run.environment.backup.kinds:
             run.not_proven("No backup was made: backup.kinds is empty, by decision of the configuration.")
@@ -39,6 +44,9 @@ class BackUpStep:
 
     def undo(self, run: Run) -> str | None:
         """A finished backup is kept; what a killed process left half-made is set aside."""
+        if run.dumping is not None:
+            run.dumping.end(run)
+            run.dumping = None
         if run.facts.backup_id is None:
             stores.quarantine_partial(run, stores.backup_id(run))
         return None
@@ -59,6 +67,38 @@ def take(run: Run) -> str:
     return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
 
 
+def _begin(run: Run) -> str:
+    """The state before is known, and pg_dump works on from the same snapshot."""
+    store, backup_id = stores.of(run), stores.backup_id(run)
+    run.progress(StepName.BACK_UP, "pg_dump")
+    stores.quarantine_partial(run, backup_id)
+    run.dumping = Dumping(run, store.new(backup_id))
+    state.take(run, run.dumping.snapshot)
+    tables = count(len(run.facts.tables_before or {}), "table")
+    return f"{tables} fingerprinted; pg_dump works on while the copy is migrated"
+
+
+def require_alive(run: Run) -> None:
+    """The dump that was begun may still become one. Raises: BackupFailed."""
+    if run.dumping is not None and run.dumping.failure is not None:
+        run.dumping.wait(run)
+
+
+def finish(run: Run) -> str | None:
+    """The dump that was begun lies in the store, with its manifest. Returns what was made; None where none was begun.
+
+    Raises: BackupFailed.
+    """
+    dumping = run.dumping
+    if dumping is None:
+        return None
+    made = dumping.wait(run)
+    run.dumping = None
+    note = _publish(run, dumping.folder, made, began_at=dumping.began_at)
+    run.save()
+    return note
+
+
 @contextmanager
 def _snapshot(run: Run) -> Iterator[str]:
     """An exported snapshot that lives as long as the block: the held transaction's own, or one of our own session."""
@@ -76,12 +116,17 @@ def _snapshot(run: Run) -> Iterator[str]:
 def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
     """The dump is made while the state before is taken; the manifest, which holds both, is written last."""
     store, backup_id = stores.of(run), stores.backup_id(run)
-    started = time.monotonic()
+    began_at = time.monotonic()
     run.progress(StepName.BACK_UP, "pg_dump")
     stores.quarantine_partial(run, backup_id)  # even a whole one: a killed process did not note what it speaks of
     folder = store.new(backup_id)
     made = stores.dump(run).create(stores.source(run, snapshot=snapshot), folder)
     wait_for_state()
+    return _publish(run, folder, made, began_at=began_at)
+
+
+def _publish(run: Run, folder: Path, made: Made, *, began_at: float) -> str:
+    store, backup_id = stores.of(run), stores.backup_id(run)
     extra = _beside(folder, _picture(run))
     manifest = store.publish(
         manifest_of(run, made, backup_id=backup_id, kind="dump", extra=extra), stores.signing_key(run)
@@ -93,7 +138,7 @@ def _dump(run: Run, snapshot: str, wait_for_state: Callable[[], None]) -> str:
             kind="dump",
             location=str(folder),
             size_bytes=manifest.size_bytes,
-            duration_s=round(time.monotonic() - started, 3),
+            duration_s=round(time.monotonic() - began_at, 3),
         )
     )
     for warning in made.warnings:

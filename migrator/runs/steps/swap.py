@@ -8,6 +8,7 @@ from migrator.runs import bluegreen, ladder
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
 from migrator.runs.signals import signals
+from migrator.runs.steps import back_up
 
 
 class SwapStep:
@@ -20,6 +21,7 @@ class SwapStep:
 
         Raises: StepFailed, and the original bears its name; NotProven when the server does not say which one does.
         """
+        dumped = back_up.finish(run)
         if run.watch is not None:
             run.watch.check()
         run.save()
@@ -36,7 +38,7 @@ class SwapStep:
                 raise failure or NotProven(f"After the swap {run.database} is not the verified copy.")
             signals.deaf = True  # users wait to be let in, and nothing is taken back by itself any more
             run.save()
-        return f"the original is kept as {databases.name_of(run.id, 'old')}"
+        return f"{f'{dumped}; ' if dumped else ''}the original is kept as {databases.name_of(run.id, 'old')}"
 
     def undo(self, run: Run) -> str | None:
         """Nothing: which database bears the name is asked by the ladder."""

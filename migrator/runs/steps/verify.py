@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from migrator.runs import liquibase_session, verification
+from migrator.runs import liquibase_session, since, verification
 from migrator.runs.record import StepName, Way
 from migrator.runs.run import Run
 from migrator.runs.signals import signals
+from migrator.runs.steps import back_up
 
 
 class VerifyStep:
@@ -21,12 +22,15 @@ class VerifyStep:
         Raises: VerificationFailed naming the first of what is not, and how many there are.
         """
         run.facts.verified = False
+        back_up.require_alive(run)
         if run.record.way is Way.ATOMIC:
             note = verification.verify(run, liquibase_session.start(run))
         else:
             with closing(run.session("verify", read_only=True)) as session:
                 session.execute("begin isolation level repeatable read read only")
                 note = verification.verify(run, session)
+                if run.record.way is Way.BLUEGREEN:
+                    since.remember(run, session)
             if run.record.way is Way.STEPWISE:
                 signals.deaf = True
                 run.facts.committed = True  # Liquibase did that itself; there is no step between proof and lift
