@@ -139,11 +139,14 @@ def _drop_hint(name: str) -> str:
 
 
 def _runbook(run: Run) -> str:
+    fenced = run.environment.maintenance.database != "none"
+    begin = "Maintenance stays on." if fenced else "Users go on working on it as it is."
+    end = f" Then: migrator maintenance off --env {run.record.environment} --force" if fenced else ""
     if run.facts.backup_id is None:
-        return "Maintenance stays on. Restore your own backup, or repair the database by hand, then lift maintenance."
+        return f"{begin} Restore your own backup, or repair the database by hand.{end}"
     place = stores.of(run).path(run.facts.backup_id)
+    lost = "" if run.offline else " What users have written since is not in it."
     return (
-        f"Maintenance stays on. The backup is {place}. Restore it into a new database with "
-        f"pg_restore --exit-on-error -d NEW_DATABASE {place / 'dump'}, compare, and swap the names; "
-        f"then: migrator maintenance off --env {run.record.environment} --force"
+        f"{begin} The backup is {place}.{lost} To use it: pg_restore --exit-on-error -d NEW_DATABASE {place / 'dump'}, "
+        f"compare, and swap the names.{end}"
     )
