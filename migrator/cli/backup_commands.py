@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.cli import opening, output
+from migrator.cli import backup_restore, opening, output
 from migrator.cli.confirm import confirm
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
 from migrator.errors import BackupFailed, UsageError
@@ -242,6 +242,9 @@ def prune(
         output.json_result({"deleted": [one.id for one in going], "kept": stayed})
     else:
         output.result(f"{len(going)} deleted, {len(decisions) - len(going)} kept")
+
+
+app.command(name="restore")(backup_restore.restore)
 
 
 @contextmanager

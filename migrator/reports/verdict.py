@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from migrator.reports.wording import count, duration, one_line, size
-from migrator.runs.record import BackupRecord, ChangesetRecord, Outcome, RunRecord, StepName
+from migrator.runs.record import BackupRecord, ChangesetRecord, Outcome, RunRecord, StepName, Way
 
 
 class Tone(StrEnum):
@@ -27,6 +27,7 @@ _HEADLINES = {
     Outcome.FAILED_BEFORE: "Failed before the migration began",
     Outcome.ROLLED_BACK: "Failed, and rolled back",
     Outcome.RESTORED: "Failed, and restored from the backup",
+    Outcome.BROUGHT_BACK: "Brought back from the backup",
     Outcome.UNFINISHED: "Migrated and verified, but not finished",
     Outcome.HALTED: "Halted: a person is needed",
     Outcome.INTERRUPTED: "Interrupted: the run has not ended",
@@ -39,11 +40,21 @@ _STATES = {
     Outcome.FAILED_BEFORE: "The database is what it was before the run.",
     Outcome.ROLLED_BACK: "The database is proven to be what it was before the run.",
     Outcome.RESTORED: "The database was restored from this run's backup and is proven to be what it was before.",
+    Outcome.BROUGHT_BACK: "The database is the backup that was asked for, compared with its manifest before the swap.",
     Outcome.UNFINISHED: "The database is migrated; something after that is left to do.",
     Outcome.HALTED: "The state of the database is not proven; nothing of it was thrown away.",
 }
+# A restore by hand has no changelog.
+_HEADLINES_OF_RESTORE = {
+    Outcome.FAILED_BEFORE: "Nothing was restored",
+    Outcome.UNFINISHED: "Brought back, but not finished",
+}
+_STATES_OF_RESTORE = {
+    Outcome.UNFINISHED: "The database is the backup that was asked for; something after that is left to do.",
+}
 _TONES = {
     Outcome.MIGRATED: Tone.GOOD,
+    Outcome.BROUGHT_BACK: Tone.GOOD,
     Outcome.NOTHING_TO_DO: Tone.GOOD,
     Outcome.HALTED: Tone.BAD,
     Outcome.INTERRUPTED: Tone.BAD,
@@ -66,7 +77,7 @@ class Verdict:
         outcome = record.outcome
         if outcome is None:
             return cls(tone=Tone.CAUTION, headline="The run has not ended", database=_where_it_stands(record))
-        headline = _HEADLINES[outcome]
+        headline = (_HEADLINES_OF_RESTORE if _is_restore(record) else {}).get(outcome, _HEADLINES[outcome])
         if outcome is Outcome.INTERRUPTED and not _had_effect(record):
             headline = "An earlier run has not ended" if _is_anothers(record) else "Interrupted"
         return cls(tone=_TONES.get(outcome, Tone.CAUTION), headline=headline, database=_state(outcome, record))
@@ -75,10 +86,14 @@ class Verdict:
 def _state(outcome: Outcome, record: RunRecord) -> str:
     if outcome is Outcome.INTERRUPTED:
         return _where_it_stands(record)
-    sentence = _STATES[outcome]
-    if outcome in {Outcome.MIGRATED, Outcome.FAILED_BEFORE} and _held_off(record):
+    sentence = (_STATES_OF_RESTORE if _is_restore(record) else {}).get(outcome, _STATES[outcome])
+    if outcome in {Outcome.MIGRATED, Outcome.BROUGHT_BACK, Outcome.FAILED_BEFORE} and _held_off(record):
         sentence += " Users are let in again."
     return f"{sentence} {_maintenance_on(record)}".strip()
+
+
+def _is_restore(record: RunRecord) -> bool:
+    return record.way is Way.RESTORE
 
 
 def _where_it_stands(record: RunRecord) -> str:

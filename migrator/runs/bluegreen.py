@@ -11,6 +11,8 @@ from migrator.postgres import databases, fence, properties
 from migrator.runs.record import Way
 from migrator.runs.run import Run
 
+BESIDE = frozenset({Way.BLUEGREEN, Way.RESTORE})  # the ways that make another database and swap it in
+
 
 def make(run: Run) -> None:
     """A copy of the database stands beside it, open to this run alone, and what the run does from now on is done there.
@@ -52,7 +54,7 @@ def is_there(run: Run) -> bool:
 def is_swapped(run: Run) -> bool:
     """Whether the copy bears the database's name; the record says so then, and what is kept. Recognised by its OID."""
     facts = run.facts
-    if run.record.way is not Way.BLUEGREEN or facts.copy_oid is None:
+    if run.record.way not in BESIDE or facts.copy_oid is None:
         return False
     if databases.oid_of(run.the_admin(), run.database) != facts.copy_oid:
         return False
@@ -60,12 +62,22 @@ def is_swapped(run: Run) -> bool:
     old = databases.name_of(run.id, "old")
     kept = (
         f"The database from before is kept as {old}, closed to everybody. "
-        f'When it is not needed any more: DROP DATABASE "{old}";'
+        f'When it is not needed any more: DROP DATABASE "{old}"; (or, after its retention, migrator clean)'
     )
-    if kept not in run.record.kept:
-        run.record.kept.append(kept)
+    for line in (kept, *([_way_back(run, old)] if run.record.way is Way.RESTORE else [])):
+        if line not in run.record.kept:
+            run.record.kept.append(line)
     run.prove(f"The verified copy (OID {facts.copy_oid}) bears the name {run.database}, by one transaction.")
     return True
+
+
+def _way_back(run: Run, old: str) -> str:
+    environment, name = run.record.environment, run.database
+    return (
+        f"To go back to it: migrator maintenance on --env {environment} --reason back; then, from another database of "
+        f'the server, ALTER DATABASE "{name}" RENAME TO "{name}_restored"; ALTER DATABASE "{old}" RENAME TO "{name}"; '
+        f"then migrator maintenance off --env {environment} --force"
+    )
 
 
 def swap(run: Run) -> None:

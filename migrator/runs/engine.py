@@ -5,7 +5,6 @@ Every path out of here ends with an outcome that is true of the database: see `O
 
 from __future__ import annotations
 
-import shlex
 import traceback
 from contextlib import suppress
 
@@ -29,7 +28,6 @@ from migrator.runs.retry import Again, wait_before_retry
 from migrator.runs.run import Run, Step
 from migrator.runs.signals import signals
 from migrator.runs.steps.lock import LockStep
-from migrator.runs.steps.preflight import PreflightStep
 from migrator.runs.watch import LockLost
 
 _AFTER_PROOF = {StepName.LIFT}
@@ -82,13 +80,13 @@ def go_back(run: Run, error: MigratorError) -> None:
         halt(run, failure)
         return
     run.record.outcome = Outcome(run.facts.proven_back) if run.facts.proven_back else Outcome.FAILED_BEFORE
-    run.record.next_command = f"migrator run {shlex.quote(run.record.changelog)} --env {run.record.environment}"
+    run.record.next_command = ways.command_of(run)
 
 
 def _begin(run: Run) -> None:
     try:
         perform(run, LockStep())
-        perform(run, PreflightStep())
+        perform(run, ways.preflight_of(run))
     except Locked as error:
         _end_untouched(run, Outcome.LOCKED, error)
     except Unfinished as error:
@@ -142,7 +140,7 @@ def _attempt(run: Run) -> MigratorError | None:
     except Exception as error:  # noqa: BLE001  a bug of ours must not leave users locked out
         failure = _bug(run, error)
     else:
-        run.record.outcome = run.record.outcome or Outcome.MIGRATED
+        run.record.outcome = run.record.outcome or ways.success_of(run)
         return None
     if run.watch is not None and isinstance(run.watch.alarm, LockLost):
         raise run.watch.alarm
@@ -302,7 +300,7 @@ def _report(run: Run) -> None:
 
 def _leave_unreported(run: Run, error: MigratorError) -> None:
     run.warn(error.message)
-    if run.record.outcome is Outcome.MIGRATED:
+    if run.record.outcome in {Outcome.MIGRATED, Outcome.BROUGHT_BACK}:
         _leave_unfinished(run, error)
         run.record.exit_code = Outcome.UNFINISHED.exit_code
 

@@ -116,7 +116,7 @@ def is_committed(run: Run) -> bool:
 
     Raises: NotProven, ConnectionFailed when the server does not say what became of it.
     """
-    if run.record.way is Way.BLUEGREEN:
+    if run.record.way in bluegreen.BESIDE:
         return bluegreen.is_swapped(run)
     if not run.facts.verified or run.facts.xid is None or transaction_status(run) != "committed":
         return False

@@ -69,6 +69,8 @@ def from_fence(
 def _steps(standing: Fence) -> list[StepRecord]:
     """The steps that must have been begun, by what the fence was told on the way."""
     begun = [StepName.LOCK, StepName.PREFLIGHT, StepName.MAINTAIN]
+    if standing.way == Way.RESTORE.value:
+        return _interrupted(standing, [*begun, StepName.RESTORE])
     if standing.facts.get("xid"):
         begun += [StepName.HOLD, StepName.BACK_UP, StepName.APPLY]
     elif standing.phase == "copying":

@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     FAILED_BEFORE = "failed_before"
     ROLLED_BACK = "rolled_back"
     RESTORED = "restored"
+    BROUGHT_BACK = "brought_back"  # by hand: the database is the backup that a person asked for
     UNFINISHED = "unfinished"  # migrated and verified; something after it is left to do
     HALTED = "halted"
     INTERRUPTED = "interrupted"
@@ -35,6 +36,7 @@ _EXIT_CODES = {
     Outcome.FAILED_BEFORE: 5,
     Outcome.ROLLED_BACK: 6,
     Outcome.RESTORED: 7,
+    Outcome.BROUGHT_BACK: 0,
     Outcome.UNFINISHED: 8,
     Outcome.HALTED: 9,
     Outcome.INTERRUPTED: 10,
@@ -49,6 +51,7 @@ class StepName(StrEnum):
     COPY = "copy"
     HOLD = "hold"
     BACK_UP = "back_up"
+    RESTORE = "restore"
     APPLY = "apply"
     VERIFY = "verify"
     COMMIT = "commit"
@@ -61,6 +64,7 @@ class Way(StrEnum):
     ATOMIC = "atomic"
     BLUEGREEN = "bluegreen"
     STEPWISE = "stepwise"
+    RESTORE = "restore"  # no changelog: a backup is restored by hand
 
 
 class ProofLevel(StrEnum):

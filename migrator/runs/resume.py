@@ -11,7 +11,7 @@ from dataclasses import replace
 from migrator.errors import Interrupted, MigratorError, Refused
 from migrator.postgres import databases, fence, properties
 from migrator.postgres.fence_record import fenced
-from migrator.runs import engine, ladder, restore
+from migrator.runs import bluegreen, engine, ladder, restore
 from migrator.runs.journal import TakenOver
 from migrator.runs.record import Outcome, StepName, StepRecord, Way
 from migrator.runs.run import Run
@@ -52,9 +52,10 @@ def what_it_will_do(run: Run, *, back: bool) -> str:
             "the server is asked whether its transaction was committed: if so users are let in; if not, nothing of it "
             f"is left, and the run {'ends there' if back else 'begins again behind its fence'}"
         )
-    if run.record.way is Way.BLUEGREEN:
+    if run.record.way in bluegreen.BESIDE:
+        copy = "restored backup" if run.record.way is Way.RESTORE else "copy"
         return (
-            "the server is asked whether the copy was swapped in: if so users are let in; if not, it is dropped, "
+            f"the server is asked whether the {copy} was swapped in: if so users are let in; if not, it is dropped, "
             f"nothing of it is left, and the run {'ends there' if back else 'begins again behind its fence'}"
         )
     if _is_migrating(run):
@@ -148,7 +149,7 @@ def _is_committed(run: Run) -> bool:
     """
     if run.facts.proven_back is not None:
         return run.facts.committed
-    if run.record.way is not Way.BLUEGREEN and (run.record.way is not Way.ATOMIC or run.facts.xid is None):
+    if run.record.way not in bluegreen.BESIDE and (run.record.way is not Way.ATOMIC or run.facts.xid is None):
         return run.facts.committed
     return ladder.is_committed(run)
 

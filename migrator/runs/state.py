@@ -94,7 +94,7 @@ def differences(run: Run, database: str | None = None) -> list[str]:
         found += [f"{identity} is missing" for identity in diff.removed]
         found += [f"{identity} differs" for identity in diff.changed]
         relations = {r.qualified: r for r in catalog.tables(first)}
-        compared = [relations[name] for name in facts.tables_before if name in relations and not _is_ledger_lock(name)]
+        compared = [relations[name] for name in facts.tables_before if name in relations and not is_ledger_lock(name)]
         if database is not None:  # a restore refreshes materialized views, which may have been stale
             views = [relation.qualified for relation in compared if relation.kind == "m"]
             compared = [relation for relation in compared if relation.kind != "m"]
@@ -145,10 +145,11 @@ def wanted(relations: Sequence[Relation], names: Sequence[str] | None) -> list[R
 
 
 def without_ledger_lock(identities: Iterable[str]) -> list[str]:
-    return [identity for identity in identities if not _is_ledger_lock(identity)]
+    return [identity for identity in identities if not is_ledger_lock(identity)]
 
 
-def _is_ledger_lock(name: str) -> bool:
+def is_ledger_lock(name: str) -> bool:
+    """Whether this is Liquibase's lock table, or an object of it."""
     # Liquibase writes its lock row in every command; it says nothing of the database's state.
     return "databasechangeloglock" in name.lower()
 

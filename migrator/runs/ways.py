@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from migrator.runs.record import Way
+from migrator.runs.record import Outcome, Way
 from migrator.runs.run import Run, Step
 from migrator.runs.steps.apply import ApplyStep
 from migrator.runs.steps.back_up import BackUpStep
@@ -14,6 +15,8 @@ from migrator.runs.steps.copy import CopyStep
 from migrator.runs.steps.hold import HoldStep
 from migrator.runs.steps.lift import LiftStep
 from migrator.runs.steps.maintain import MaintainStep
+from migrator.runs.steps.preflight import PreflightStep
+from migrator.runs.steps.restore import RestorePreflightStep, RestoreStep
 from migrator.runs.steps.swap import SwapStep
 from migrator.runs.steps.verify import VerifyStep
 
@@ -21,7 +24,25 @@ _WAYS: Mapping[Way, Sequence[Callable[[], Step]]] = {
     Way.ATOMIC: (MaintainStep, CloneStep, HoldStep, BackUpStep, ApplyStep, VerifyStep, CommitStep, LiftStep),
     Way.BLUEGREEN: (MaintainStep, CloneStep, CopyStep, BackUpStep, ApplyStep, VerifyStep, SwapStep, LiftStep),
     Way.STEPWISE: (MaintainStep, CloneStep, BackUpStep, ApplyStep, VerifyStep, LiftStep),
+    Way.RESTORE: (MaintainStep, RestoreStep, SwapStep, LiftStep),
 }
+
+
+def preflight_of(run: Run) -> Step:
+    """What looks before anything is touched: for a changelog it chooses the way, a restore by hand has its own."""
+    return RestorePreflightStep() if run.record.way is Way.RESTORE else PreflightStep()
+
+
+def success_of(run: Run) -> Outcome:
+    """The outcome of a run whose last step has ended."""
+    return Outcome.BROUGHT_BACK if run.record.way is Way.RESTORE else Outcome.MIGRATED
+
+
+def command_of(run: Run) -> str:
+    """What begins the same once more, to be typed."""
+    if run.record.way is Way.RESTORE:
+        return f"migrator backup restore {run.facts.backup_id} --env {run.record.environment}"
+    return f"migrator run {shlex.quote(run.record.changelog)} --env {run.record.environment}"
 
 
 def steps_of(run: Run) -> list[Step]:

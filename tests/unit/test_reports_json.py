@@ -76,7 +76,7 @@ def test_the_fields_that_programs_rely_on_are_in_the_schema() -> None:
     }
     assert set(schema["$defs"]["Outcome"]["enum"]) == {
         *("migrated", "nothing_to_do", "refused", "locked", "failed_before", "rolled_back", "restored", "unfinished"),
-        *("halted", "interrupted"),
+        *("halted", "interrupted", "brought_back"),
     }
     assert set(schema["$defs"]["TableRecord"]["properties"]) == {
         *("name", "rows_before", "rows_after", "inserted", "updated", "deleted"),

@@ -1,0 +1,98 @@
+"""`migrator backup restore`: shows what would be lost, asks for the environment's name, restores as a guarded run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from migrator.cli import conduct, opening, output
+from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
+from migrator.errors import Refused
+
+if TYPE_CHECKING:
+    from migrator.runs.byhand.restoring import Preview
+    from migrator.runs.run import Run
+
+_SHOWN = 20
+
+
+def restore(
+    backup_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The backup's id; see migrator backup list.", show_default=False)
+    ],
+    *,
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="NAME", help="The environment's name, where nobody can be asked for it."),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database back to a backup: restored beside it, compared, swapped in. Shows first what would be lost.
+
+    Users are held off meanwhile. The replaced database is kept closed, as mig_RUN_old. The exit code tells the state
+    of the database: 0 it is the backup, 3 refused, 4 a run is at work, 5 failed and as before, 8 it is the backup with
+    something left to do, 9 a person is needed, 10 not ended (migrator resume).
+
+    \b
+    migrator backup restore 20261123t175103_4f1c-production --env production
+    migrator backup restore 20261123t175103_4f1c-production --env production --confirm production --json
+    """
+    from migrator.runs import byhand, engine
+    from migrator.runs.byhand import restoring
+    from migrator.runs.journal import Journal
+
+    loaded = opening.configuration(config, overrides=overrides, required=False)
+    environment = restoring.held_offline(opening.environment(loaded, env))
+    run = byhand.opened(
+        loaded,
+        environment,
+        doing=f"backup {backup_id}",
+        journal=Journal.open(loaded.journal.url, loaded.base),
+        reporter=conduct.reporter(silent=as_json),
+    )
+    try:
+        seen = restoring.preview(run, backup_id)
+        for line in _lines(run, seen):
+            output.note(line)
+        _ask(environment.name, confirm, run.database)
+    except BaseException:
+        run.close()
+        raise
+    conduct.conduct(run, engine.execute, as_json=as_json)
+
+
+def _lines(run: Run, seen: Preview) -> list[str]:
+    from migrator.reports import wording
+
+    made = f"{seen.manifest.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    lines = [f"{run.environment.name}: {run.login} goes back to backup {seen.manifest.id} of {made}"]
+    lines += [f"not compared: {why}" for why in seen.not_seen]
+    if seen.losses:
+        lines.append(f"what differs from the backup, and would be lost ({wording.count(len(seen.losses), 'table')}):")
+        lines += [f"  {wording.one_line(str(loss))}" for loss in seen.losses[:_SHOWN]]
+        lines += [f"  and {len(seen.losses) - _SHOWN} more"] if len(seen.losses) > _SHOWN else []
+    elif not seen.not_seen:
+        lines.append("every table has the rows of the backup: none would be lost")
+    if seen.schema_changes:
+        shown = ", ".join(seen.schema_changes[:5]) + (" ..." if seen.schema_changes[5:] else "")
+        lines.append(f"schema objects that differ: {len(seen.schema_changes)} ({wording.one_line(shown)})")
+    return lines
+
+
+def _ask(name: str, given: str | None, database: str) -> None:
+    """Raises: Refused for another name, and where there is nobody to ask."""
+    if given is None:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Refused(
+                f"nobody is here to confirm that {database} is to be replaced",
+                hint=f"give --confirm {name} where no terminal is attached",
+                code="unconfirmed",
+            )
+        given = typer.prompt(f"Type the environment's name ({name}) to replace {database}", err=True, default="")
+    if given != name:
+        raise Refused(f"{given!r} is not the environment's name: nothing was touched", code="unconfirmed")
