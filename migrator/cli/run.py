@@ -22,7 +22,7 @@ def run(
     env: EnvironmentName = None,
     url: TargetUrl = None,
     way: Annotated[
-        str | None, typer.Option("--way", metavar="WAY", help="auto, atomic or stepwise, for this run.")
+        str | None, typer.Option("--way", metavar="WAY", help="auto, atomic, bluegreen or stepwise, for this run.")
     ] = None,
     param: Parameters = None,
     overrides: Overrides = None,

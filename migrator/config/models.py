@@ -184,9 +184,9 @@ class EnvironmentSettings(Settings):
     profile: Profile = "guarded"
     """guarded: a maintenance window exists. online: there is none."""
     way: ChosenWay = "auto"
-    """How the changes are applied. auto: atomic where every changeset allows it, else stepwise."""
+    """How the changes are applied. auto: atomic where every changeset allows it, else bluegreen or stepwise."""
     bluegreen: Flag = False
-    """Whether auto may choose bluegreen."""
+    """Whether auto may migrate a copy and swap it in, for what cannot be atomic."""
     contexts: str = ""
     """Liquibase's context filter."""
     labels: str = ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 from migrator.backups import Made
@@ -24,7 +23,7 @@ _END_S = 30.0
 
 
 class Dumping:
-    """A dump under way. Either `wait` for it, or `end` it."""
+    """A dump under way. Either `wait` for it, or `end` it: until then its `snapshot` can be imported."""
 
     def __init__(self, run: Run, folder: Path) -> None:
         self.folder = folder
@@ -57,6 +56,7 @@ class Dumping:
             self._thread.join(_LOOK_AGAIN_S)
             if run.watch is not None:
                 run.watch.check_alarm()
+        self._session.close()
         if self._made is None:
             failure = self._failure
             if isinstance(failure, MigratorError):
@@ -75,10 +75,10 @@ class Dumping:
             self._thread.join(_LOOK_AGAIN_S)
             if time.monotonic() > deadline:
                 raise StepFailed(f"pg_dump did not end within {_END_S:g} s.")
+        self._session.close()
 
     def _work(self) -> None:
-        with closing(self._session):
-            try:
-                self._made = self._dump.create(self._source, self.folder)
-            except Exception as error:  # noqa: BLE001  told to the thread that waits
-                self._failure = error
+        try:
+            self._made = self._dump.create(self._source, self.folder)
+        except Exception as error:  # noqa: BLE001  told to the thread that waits
+            self._failure = error

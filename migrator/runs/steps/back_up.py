@@ -74,6 +74,7 @@ def _begin(run: Run) -> str:
     stores.quarantine_partial(run, backup_id)
     run.dumping = Dumping(run, store.new(backup_id))
     state.take(run, run.dumping.snapshot)
+    require_alive(run)
     tables = count(len(run.facts.tables_before or {}), "table")
     return f"{tables} fingerprinted; pg_dump works on while the copy is migrated"
 

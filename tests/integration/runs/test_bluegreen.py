@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from migrator.backups import Made, Source
+from migrator.backups.dump import Dump
+from migrator.backups.store.local import LocalStore
 from migrator.config.login import Login
+from migrator.errors import BackupFailed
+from migrator.postgres import disk
+from migrator.postgres.connect import connect
+from migrator.postgres.session import Session
+from migrator.runs import since
 from migrator.runs.record import Outcome, RunRecord, StepName, Way
+from migrator.runs.run import Run
 from tests.acceptance.stage import Stage, crash_template, staged
 from tests.conftest import Server
-from tests.shop import Shop
+from tests.shop import Shop, conninfo
 
 __all__ = ["crash_template"]
 
@@ -58,6 +70,149 @@ def test_failure_after_what_no_rollback_undoes_costs_nothing(shop: Shop) -> None
     assert run_databases(shop, record) == {}
     assert shop.dump() == before
     assert any(f"OID {original}" in proven for proven in record.proof.proven)
+
+
+def test_all_that_belongs_to_a_database_goes_with_its_name(shop: Shop) -> None:
+    name = f'"{shop.login.database}"'
+    shop.execute(
+        f"comment on database {name} is 'the books'; alter database {name} set work_mem = '5MB';"
+        f"alter role migrator in database {name} set statement_timeout = '1h';"
+        f"revoke connect on database {name} from public; grant connect, temporary on database {name} to app;"
+        f"alter database {name} connection limit 40",
+        shop.superuser,
+    )
+    shop.execute(
+        "alter default privileges grant select on tables to app; select lo_from_bytea(4711, 'a manual');"
+        "grant select on large object 4711 to app; create sequence tickets start 5; select nextval('tickets');"
+        "create publication news for table orders; create unlogged table scratch as select 1 as n; analyze"
+    )
+    before, statistics = shop.dump(), shop.value("select sum(reltuples)::bigint from pg_class where reltuples > 0")
+    record = shop.run(shop.sql(CONCURRENTLY), ASKED_FOR)  # its properties are compared by the shop
+    assert (record.error, record.outcome, record.way) == (None, Outcome.MIGRATED, Way.BLUEGREEN)
+    gone = set(before) - set(shop.dump())
+    assert all("databasechangelog" in line or "\t" in line for line in gone), gone
+    assert shop.value("select last_value from tickets") == 5
+    assert shop.value("select convert_from(lo_get(4711), 'UTF8')") == "a manual"
+    assert shop.value("select count(*) from scratch") == 1
+    assert shop.value("select sum(reltuples)::bigint from pg_class where reltuples > 0") >= statistics  # type: ignore[operator]
+    with shop.server.session() as admin:
+        [(comment,)] = admin.rows(f"select shobj_description({shop.oid()}, 'pg_database')")
+    assert comment == "the books"
+
+
+def test_the_dump_of_the_original_is_made_meanwhile(shop: Shop) -> None:
+    record = shop.run(shop.sql(CONCURRENTLY), ASKED_FOR)
+    assert record.outcome is Outcome.MIGRATED, record.error
+    [backup] = record.backups
+    found = LocalStore(Path(backup.location).parent).verify(backup.id)
+    assert "order_by_placed_at" not in str(found.schema_objects)
+    notes = {step.name: step.note or "" for step in record.steps}
+    assert "pg_dump works on" in notes[StepName.BACK_UP]
+    assert "dump of" in notes[StepName.SWAP]
+
+
+@pytest.mark.parametrize(("late", "exit_code"), [(False, 5), (True, 6)])
+def test_a_dump_that_fails_leaves_the_original_in_place(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, late: bool, exit_code: int
+) -> None:
+    before, original, verified = shop.dump(), shop.oid(), threading.Event()
+    remember = since.remember
+
+    def remembers(run: Run, session: Session) -> None:
+        remember(run, session)
+        verified.set()
+
+    def fails(*_: object) -> Made:
+        assert not late or verified.wait(60)
+        raise BackupFailed("the disk is full")
+
+    monkeypatch.setattr(since, "remember", remembers)
+    monkeypatch.setattr(Dump, "create", fails)
+    record = shop.run(shop.sql(CONCURRENTLY), ASKED_FOR)
+    assert record.exit_code == exit_code
+    assert record.error is not None
+    assert record.error.message == "the disk is full"
+    assert (shop.oid(), run_databases(shop, record), shop.dump()) == (original, {}, before)
+
+
+def test_a_failed_migration_does_not_wait_for_the_dump(shop: Shop) -> None:
+    before = shop.dump()
+    started = time.monotonic()
+    create = Dump.create
+
+    def waits(self: Dump, source: Source, folder: Path) -> Made:
+        with connect(source.login, role="pg_dump", run_id=source.run_id) as session:
+            session.execute("select pg_sleep(600)")
+        return create(self, source, folder)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Dump, "create", waits)
+        record = shop.run(shop.sql(CONCURRENTLY, "\nselect 1 / 0"), ASKED_FOR)
+    assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6)
+    assert time.monotonic() - started < 120
+    assert shop.dump() == before
+    assert record.backups == []
+
+
+def test_auto_falls_back_to_the_copy_where_one_transaction_is_not_possible(shop: Shop) -> None:
+    original = shop.oid()
+    record = shop.run(shop.sample("broken/enum-at-once.sql"), AUTO)
+    assert (record.error, record.outcome, record.way) == (None, Outcome.MIGRATED, Way.BLUEGREEN)
+    assert "not possible in one transaction" in (record.way_reason or "")
+    assert shop.value("select tier from customer where id = 1") == "platinum"
+    assert run_databases(shop, record) == {"old": original}
+
+
+def test_a_login_that_is_only_a_member_of_the_owner_can_do_it(shop: Shop) -> None:
+    name = f'"{shop.login.database}"'
+    shop.execute("create role keeper; grant keeper to migrator", shop.superuser)
+    shop.execute(f"alter database {name} owner to keeper", shop.superuser)
+    record = shop.run(shop.sql(CONCURRENTLY), ASKED_FOR)
+    try:
+        assert (record.error, record.outcome) == (None, Outcome.MIGRATED)
+        assert len(run_databases(shop, record)) == 1
+    finally:
+        for database in (name, *(f'"mig_{record.run_id}_{kind}"' for kind in run_databases(shop, record))):
+            with psycopg.connect(conninfo(shop.server.admin), autocommit=True) as admin:
+                admin.execute(f"alter database {database} owner to migrator".encode())
+        shop.execute("drop role keeper", shop.superuser)
+
+
+def test_what_a_swap_would_break_is_refused_and_left_to_another_way(shop: Shop) -> None:
+    shop.execute("select pg_create_logical_replication_slot('feed', 'pgoutput')", shop.superuser)
+    try:
+        refused = shop.run(shop.sql(CONCURRENTLY), ASKED_FOR)
+        assert refused.outcome is Outcome.REFUSED
+        assert refused.error is not None
+        assert 'logical slot "feed" would stay behind' in refused.error.message
+        other = shop.run(
+            shop.sql(f"{CONCURRENTLY}\n--rollback drop index order_by_placed_at"), {**AUTO, "backup.restore": "never"}
+        )
+        assert (other.outcome, other.way) == (Outcome.MIGRATED, Way.STEPWISE)
+        assert "feed" in (other.way_reason or "")
+    finally:
+        shop.execute("select pg_drop_replication_slot('feed')", shop.superuser)
+
+
+@pytest.mark.parametrize("mode", ["read-only", "none"])
+def test_a_copy_is_not_migrated_while_others_write(shop: Shop, mode: str) -> None:
+    record = shop.run(shop.sql(CONCURRENTLY), {**ASKED_FOR, "maintenance.database": mode})
+    assert record.outcome is Outcome.REFUSED
+    assert record.error is not None
+    assert f"maintenance.database is {mode}" in record.error.message
+
+
+@pytest.mark.parametrize(("free", "said"), [(1_000_000, "1 MB free"), (None, "is not known")])
+def test_room_on_the_server_is_looked_at(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, free: int | None, said: str
+) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda *_, **__: free)
+    text = f"{CONCURRENTLY}\n--rollback drop index order_by_placed_at"
+    left_to_itself = shop.run(shop.sql(text), AUTO)
+    assert (left_to_itself.way, left_to_itself.outcome) == (Way.STEPWISE, Outcome.MIGRATED)
+    assert said in (left_to_itself.way_reason or "")
+    asked_for = shop.run(shop.sql(text.replace("order_by_placed_at", "another"), name="b.sql"), ASKED_FOR)
+    assert asked_for.outcome is (Outcome.MIGRATED if free is None else Outcome.REFUSED), asked_for.error
 
 
 @pytest.fixture
