@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,13 +44,26 @@ _STATES = {
     Outcome.UNFINISHED: "The database is migrated; something after that is left to do.",
     Outcome.HALTED: "The state of the database is not proven; nothing of it was thrown away.",
 }
-# A restore by hand has no changelog.
-_HEADLINES_OF_RESTORE = {
-    Outcome.FAILED_BEFORE: "Nothing was restored",
-    Outcome.UNFINISHED: "Brought back, but not finished",
+# What brings a database back by hand has no changelog.
+_HEADLINES_OF = {
+    Way.RESTORE: {
+        Outcome.FAILED_BEFORE: "Nothing was restored",
+        Outcome.UNFINISHED: "Brought back, but not finished",
+    },
+    Way.SWAP_BACK: {
+        Outcome.BROUGHT_BACK: "Swapped back",
+        Outcome.FAILED_BEFORE: "Nothing was swapped back",
+        Outcome.UNFINISHED: "Swapped back, but not finished",
+    },
 }
-_STATES_OF_RESTORE = {
-    Outcome.UNFINISHED: "The database is the backup that was asked for; something after that is left to do.",
+_STATES_OF = {
+    Way.RESTORE: {
+        Outcome.UNFINISHED: "The database is the backup that was asked for; something after that is left to do.",
+    },
+    Way.SWAP_BACK: {
+        Outcome.BROUGHT_BACK: "The database is the one from before the run that was taken back.",
+        Outcome.UNFINISHED: "The database is the one from before; something after that is left to do.",
+    },
 }
 _TONES = {
     Outcome.MIGRATED: Tone.GOOD,
@@ -77,7 +90,7 @@ class Verdict:
         outcome = record.outcome
         if outcome is None:
             return cls(tone=Tone.CAUTION, headline="The run has not ended", database=_where_it_stands(record))
-        headline = (_HEADLINES_OF_RESTORE if _is_restore(record) else {}).get(outcome, _HEADLINES[outcome])
+        headline = _of_way(_HEADLINES_OF, record).get(outcome, _HEADLINES[outcome])
         if outcome is Outcome.INTERRUPTED and not _had_effect(record):
             headline = "An earlier run has not ended" if _is_anothers(record) else "Interrupted"
         return cls(tone=_TONES.get(outcome, Tone.CAUTION), headline=headline, database=_state(outcome, record))
@@ -86,14 +99,14 @@ class Verdict:
 def _state(outcome: Outcome, record: RunRecord) -> str:
     if outcome is Outcome.INTERRUPTED:
         return _where_it_stands(record)
-    sentence = (_STATES_OF_RESTORE if _is_restore(record) else {}).get(outcome, _STATES[outcome])
+    sentence = _of_way(_STATES_OF, record).get(outcome, _STATES[outcome])
     if outcome in {Outcome.MIGRATED, Outcome.BROUGHT_BACK, Outcome.FAILED_BEFORE} and _held_off(record):
         sentence += " Users are let in again."
     return f"{sentence} {_maintenance_on(record)}".strip()
 
 
-def _is_restore(record: RunRecord) -> bool:
-    return record.way is Way.RESTORE
+def _of_way(words: Mapping[Way, Mapping[Outcome, str]], record: RunRecord) -> Mapping[Outcome, str]:
+    return words.get(record.way, {}) if record.way is not None else {}
 
 
 def _where_it_stands(record: RunRecord) -> str:

@@ -11,7 +11,7 @@ from migrator.postgres import databases, fence, properties
 from migrator.runs.record import Way
 from migrator.runs.run import Run
 
-BESIDE = frozenset({Way.BLUEGREEN, Way.RESTORE})  # the ways that make another database and swap it in
+BESIDE = frozenset({Way.BLUEGREEN, Way.RESTORE, Way.SWAP_BACK})  # the ways that swap another database in
 
 
 def make(run: Run) -> None:
@@ -67,7 +67,8 @@ def is_swapped(run: Run) -> bool:
     for line in (kept, *([_way_back(run, old)] if run.record.way is Way.RESTORE else [])):
         if line not in run.record.kept:
             run.record.kept.append(line)
-    run.prove(f"The verified copy (OID {facts.copy_oid}) bears the name {run.database}, by one transaction.")
+    which = "database from before" if run.record.way is Way.SWAP_BACK else "verified copy"
+    run.prove(f"The {which} (OID {facts.copy_oid}) bears the name {run.database}, by one transaction.")
     return True
 
 
@@ -105,7 +106,7 @@ def drop(run: Run) -> None:
     Never the one that was swapped in. Raises: NotProven when it is not gone.
     """
     facts = run.facts
-    if facts.copy_name is None:
+    if facts.copy_name is None or run.record.way is Way.SWAP_BACK:  # that one is somebody's data, and no copy
         return
     if is_swapped(run):
         raise NotProven(f"The copy of run {run.id} bears the name {run.database} already: it is not dropped.")

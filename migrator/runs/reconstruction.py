@@ -71,6 +71,8 @@ def _steps(standing: Fence) -> list[StepRecord]:
     begun = [StepName.LOCK, StepName.PREFLIGHT, StepName.MAINTAIN]
     if standing.way == Way.RESTORE.value:
         return _interrupted(standing, [*begun, StepName.RESTORE])
+    if standing.way == Way.SWAP_BACK.value:
+        return _interrupted(standing, [*begun, StepName.VERIFY])
     if standing.facts.get("xid"):
         begun += [StepName.HOLD, StepName.BACK_UP, StepName.APPLY]
     elif standing.phase == "copying":

@@ -65,6 +65,7 @@ class Way(StrEnum):
     BLUEGREEN = "bluegreen"
     STEPWISE = "stepwise"
     RESTORE = "restore"  # no changelog: a backup is restored by hand
+    SWAP_BACK = "swap_back"  # no changelog: the database that a blue/green run kept gets its name again
 
 
 class ProofLevel(StrEnum):

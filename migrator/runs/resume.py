@@ -53,10 +53,11 @@ def what_it_will_do(run: Run, *, back: bool) -> str:
             f"is left, and the run {'ends there' if back else 'begins again behind its fence'}"
         )
     if run.record.way in bluegreen.BESIDE:
-        copy = "restored backup" if run.record.way is Way.RESTORE else "copy"
+        copy = {Way.RESTORE: "restored backup", Way.SWAP_BACK: "database from before"}.get(run.record.way, "copy")
+        dropped = "it stays beside" if run.record.way is Way.SWAP_BACK else "it is dropped, nothing of it is left"
         return (
-            f"the server is asked whether the {copy} was swapped in: if so users are let in; if not, it is dropped, "
-            f"nothing of it is left, and the run {'ends there' if back else 'begins again behind its fence'}"
+            f"the server is asked whether the {copy} was swapped in: if so users are let in; if not, {dropped}, "
+            f"and the run {'ends there' if back else 'begins again behind its fence'}"
         )
     if _is_migrating(run):
         return "its changes were applied in part: they are taken back, and that is proven"
@@ -158,7 +159,7 @@ def _must_go_back(run: Run) -> bool:
     """A run that commits on its way is never continued in the middle: what is half there is taken back."""
     if run.record.way is Way.ATOMIC:
         return run.facts.xid is not None and ladder.transaction_status(run) != "aborted"
-    if run.record.way is Way.BLUEGREEN:
+    if run.record.way in bluegreen.BESIDE:
         return False  # nothing was committed but to the copy, which the next attempt drops
     return _is_migrating(run)
 

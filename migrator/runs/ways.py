@@ -18,6 +18,7 @@ from migrator.runs.steps.maintain import MaintainStep
 from migrator.runs.steps.preflight import PreflightStep
 from migrator.runs.steps.restore import RestorePreflightStep, RestoreStep
 from migrator.runs.steps.swap import SwapStep
+from migrator.runs.steps.swap_back import SwapBackPreflightStep, UnwrittenStep
 from migrator.runs.steps.verify import VerifyStep
 
 _WAYS: Mapping[Way, Sequence[Callable[[], Step]]] = {
@@ -25,21 +26,29 @@ _WAYS: Mapping[Way, Sequence[Callable[[], Step]]] = {
     Way.BLUEGREEN: (MaintainStep, CloneStep, CopyStep, BackUpStep, ApplyStep, VerifyStep, SwapStep, LiftStep),
     Way.STEPWISE: (MaintainStep, CloneStep, BackUpStep, ApplyStep, VerifyStep, LiftStep),
     Way.RESTORE: (MaintainStep, RestoreStep, SwapStep, LiftStep),
+    Way.SWAP_BACK: (MaintainStep, UnwrittenStep, SwapStep, LiftStep),
 }
 
 
 def preflight_of(run: Run) -> Step:
-    """What looks before anything is touched: for a changelog it chooses the way, a restore by hand has its own."""
-    return RestorePreflightStep() if run.record.way is Way.RESTORE else PreflightStep()
+    """What looks before anything is touched: for a changelog it chooses the way, what is done by hand has its own."""
+    match run.record.way:
+        case Way.RESTORE:
+            return RestorePreflightStep()
+        case Way.SWAP_BACK:
+            return SwapBackPreflightStep()
+    return PreflightStep()
 
 
 def success_of(run: Run) -> Outcome:
     """The outcome of a run whose last step has ended."""
-    return Outcome.BROUGHT_BACK if run.record.way is Way.RESTORE else Outcome.MIGRATED
+    return Outcome.BROUGHT_BACK if run.record.way in {Way.RESTORE, Way.SWAP_BACK} else Outcome.MIGRATED
 
 
 def command_of(run: Run) -> str:
     """What begins the same once more, to be typed."""
+    if run.facts.takes_back is not None:
+        return f"migrator rollback {run.facts.takes_back} --env {run.record.environment}"
     if run.record.way is Way.RESTORE:
         return f"migrator backup restore {run.facts.backup_id} --env {run.record.environment}"
     return f"migrator run {shlex.quote(run.record.changelog)} --env {run.record.environment}"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,15 +16,16 @@ from migrator.backups.dump import Dump
 from migrator.backups.store.local import LocalStore
 from migrator.config.login import Login
 from migrator.errors import BackupFailed
-from migrator.postgres import disk
+from migrator.postgres import disk, fence
 from migrator.postgres.connect import connect
 from migrator.postgres.session import Session
-from migrator.runs import since
+from migrator.runs import byhand, since, swap_back
+from migrator.runs.journal import Journal
 from migrator.runs.record import Outcome, RunRecord, StepName, Way
 from migrator.runs.run import Run
 from tests.acceptance.stage import Stage, crash_template, staged
 from tests.conftest import Server
-from tests.shop import Shop, conninfo
+from tests.shop import ENVIRONMENT, Shop, conninfo
 
 __all__ = ["crash_template"]
 
@@ -213,6 +215,77 @@ def test_room_on_the_server_is_looked_at(
     assert said in (left_to_itself.way_reason or "")
     asked_for = shop.run(shop.sql(text.replace("order_by_placed_at", "another"), name="b.sql"), ASKED_FOR)
     assert asked_for.outcome is (Outcome.MIGRATED if free is None else Outcome.REFUSED), asked_for.error
+
+
+def taken_back(shop: Shop, record: RunRecord, *, accept_loss: bool = False) -> RunRecord:
+    config = shop.config()
+    journal = Journal.open(config.journal.url, config.base)
+    run = byhand.opened(config, config.environment(ENVIRONMENT), doing=record.changelog, journal=journal)
+    assert swap_back.can_be(journal.get(record.run_id))
+    swap_back.swap_back(run, record.run_id, accept_loss=accept_loss)
+    return run.record
+
+
+def test_a_run_is_taken_back_by_swapping_the_names_again(shop: Shop) -> None:
+    before, original = shop.dump(), shop.oid()
+    record = shop.run(shop.sql(CONCURRENTLY, *ENUM_AT_ONCE), AUTO)
+    migrated = shop.oid()
+    shop.app_writes()  # and takes it back: nothing of it stays
+    back = taken_back(shop, record)
+    assert (back.error, back.outcome, back.exit_code) == (None, Outcome.BROUGHT_BACK, 0)
+    assert shop.oid() == original
+    assert shop.dump() == before
+    assert run_databases(shop, record) == {}
+    assert run_databases(shop, back) == {"old": migrated}
+    assert any(one.startswith("Nobody has written since") for one in back.proof.proven)
+    shop.app_writes()
+    again = taken_back(shop, record)
+    assert (again.outcome, again.exit_code) == (Outcome.REFUSED, 3)
+    assert again.error is not None
+    assert "cannot be swapped back" in again.error.message
+
+
+def test_what_was_written_since_is_named_and_not_thrown_away(shop: Shop) -> None:
+    original = shop.oid()
+    record = shop.run(shop.sql(CONCURRENTLY), AUTO)
+    migrated = shop.oid()
+    shop.execute(
+        "insert into heartbeat default values; update product set price = price + 1 where id = 1", shop.superuser
+    )
+    refused = taken_back(shop, record)
+    assert (refused.outcome, refused.exit_code) == (Outcome.REFUSED, 3)
+    assert refused.error is not None
+    assert refused.error.code == "written_since"
+    assert "public.heartbeat has 1 rows (had 0 when the run ended)" in refused.error.message
+    assert "public.product has" in refused.error.message
+    assert StepName.MAINTAIN not in steps(refused)
+    assert shop.oid() == migrated
+    shop.app_writes()
+    accepted = taken_back(shop, record, accept_loss=True)
+    assert (accepted.outcome, accepted.exit_code) == (Outcome.BROUGHT_BACK, 0)
+    assert shop.oid() == original
+    assert any("Accepted as lost" in warning for warning in accepted.warnings)
+    assert run_databases(shop, accepted) == {"old": migrated}
+    shop.app_writes()
+
+
+def test_somebody_who_writes_before_the_fence_stands_keeps_the_migrated_database(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = shop.run(shop.sql(CONCURRENTLY), AUTO)
+    migrated, put_up = shop.oid(), fence.put_up
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        shop.execute("insert into heartbeat default values", shop.superuser)
+        return put_up(*args, **kwargs)
+
+    monkeypatch.setattr(fence, "put_up", late)
+    back = taken_back(shop, record)
+    assert (back.outcome, back.exit_code) == (Outcome.FAILED_BEFORE, 5)
+    assert back.error is not None
+    assert back.error.code == "written_since"
+    assert shop.oid() == migrated
+    shop.app_writes()
 
 
 @pytest.fixture
