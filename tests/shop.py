@@ -28,6 +28,7 @@ from migrator.config.load import load
 from migrator.config.login import Login
 from migrator.postgres import client_tools, fence, properties
 from migrator.runs import engine, opening
+from migrator.runs.facts import Undo
 from migrator.runs.record import Outcome, RunRecord
 from migrator.runs.reporter import Reporter, SilentReporter
 from migrator.runs.run import Options, Run
@@ -111,6 +112,7 @@ class Shop:
         accept_no_way_back: bool = False,
         confirm: Callable[[str], bool] = lambda _question: True,
         reporter: Reporter | None = None,
+        undo: Undo | None = None,
     ) -> Run:
         config = self.config(settings)
         options = Options(changelog=changelog, accept_no_way_back=accept_no_way_back, confirm=confirm)
@@ -120,6 +122,7 @@ class Shop:
             options,
             reporter=reporter or SilentReporter(),
             parameters=parameters,
+            undo=undo,
         )
         run.write_reports = lambda record: _write_reports(record, run.folder)
         return run
@@ -135,15 +138,36 @@ class Shop:
         reporter: Reporter | None = None,
     ) -> RunRecord:
         """The run has ended, and left nothing behind that its outcome does not allow."""
-        children, before = _children(), self._properties()
-        run = self.open(
-            changelog,
-            settings,
-            parameters=parameters,
-            accept_no_way_back=accept_no_way_back,
-            confirm=confirm,
-            reporter=reporter,
+        return self._carried_out(
+            self.open(
+                changelog,
+                settings,
+                parameters=parameters,
+                accept_no_way_back=accept_no_way_back,
+                confirm=confirm,
+                reporter=reporter,
+            )
         )
+
+    def rollback(
+        self,
+        settings: Mapping[str, object] | None = None,
+        *,
+        run_id: str | None = None,
+        tag: str | None = None,
+        count: int | None = None,
+        changelogs: tuple[str, ...] = (),
+        accept_no_way_back: bool = False,
+        confirm: Callable[[str], bool] = lambda _question: True,
+    ) -> RunRecord:
+        """The rollback of a run, to a tag or of the last changesets has ended, as `run` has."""
+        undo = Undo(run_id=run_id, tag=tag, count=count, changelogs=changelogs)
+        return self._carried_out(
+            self.open("", settings, accept_no_way_back=accept_no_way_back, confirm=confirm, undo=undo)
+        )
+
+    def _carried_out(self, run: Run) -> RunRecord:
+        children, before = _children(), self._properties()
         engine.execute(run)
         _until(lambda: not _children() - children, "a child process of the run lives on")
         self._ended(run.record, before)

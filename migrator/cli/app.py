@@ -22,6 +22,7 @@ from migrator.cli import (
     liquibase_commands,
     maintenance,
     recovery,
+    rollback,
     run,
     status,
 )
@@ -63,6 +64,7 @@ def migrator(
 app.command()(run.run)
 app.command()(recovery.resume)
 app.command()(recovery.recover)
+app.command()(rollback.rollback)
 app.command()(status.status)
 app.command()(check.check)
 app.command()(clean.clean)

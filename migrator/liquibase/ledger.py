@@ -80,7 +80,8 @@ def read(session: Session, schema: str | None = None, *, table: str = TABLE) -> 
         sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column)) if column in there else sql.NULL
         for column in COLUMNS
     )
-    query = sql.SQL("SELECT {} FROM {} ORDER BY orderexecuted, dateexecuted, id").format(listed, name)
+    # By the table's own columns: those of the result are text, in which 10 comes before 9.
+    query = sql.SQL("SELECT {} FROM {} AS l ORDER BY l.orderexecuted, l.dateexecuted, l.id").format(listed, name)
     return [LedgerRow(columns=dict(zip(COLUMNS, row, strict=True))) for row in session.rows(query.as_string(None))]
 
 

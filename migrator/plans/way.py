@@ -75,7 +75,7 @@ def choose(
         )
     # Without a fence a half-applied changelog is seen by users: then a failed transaction is the end of the run.
     fallback = second if wanted == "auto" and not protected and maintenance == "offline" else None
-    return Choice(way="atomic", fallback=fallback, reason="every pending changeset may run in a transaction")
+    return Choice(way="atomic", fallback=fallback, reason="every changeset may run in a transaction")
 
 
 def refuse_without_way_back(
@@ -88,7 +88,7 @@ def refuse_without_way_back(
     if choice.way != "stepwise" and choice.fallback != "stepwise":
         return []
     missing = [_key(c) for c in pending if not c.has_rollback]
-    if not missing or _is_restorable(maintenance=maintenance, has_dump=has_dump, restore=restore):
+    if not missing or is_restorable(maintenance=maintenance, has_dump=has_dump, restore=restore):
         return []
     if choice.way == "atomic" and not accepted:
         return [f"no way back for a stepwise fallback ({missing[0]} has no rollback): the run stays atomic or ends"]
@@ -108,13 +108,14 @@ def without_hopeless_fallback(
     choice: Choice, pending: Sequence[Applicable], *, maintenance: str, has_dump: bool, restore: str, accepted: bool
 ) -> Choice:
     """The choice, without a fallback that could leave the database between two states for good."""
-    hopeless = any(not c.has_rollback for c in pending) and not _is_restorable(
+    hopeless = any(not c.has_rollback for c in pending) and not is_restorable(
         maintenance=maintenance, has_dump=has_dump, restore=restore
     )
     return replace(choice, fallback=None) if choice.fallback == "stepwise" and hopeless and not accepted else choice
 
 
-def _is_restorable(*, maintenance: str, has_dump: bool, restore: str) -> bool:
+def is_restorable(*, maintenance: str, has_dump: bool, restore: str) -> bool:
+    """Whether a run that went wrong may restore its own backup by itself."""
     return maintenance == "offline" and has_dump and restore != "never"
 
 

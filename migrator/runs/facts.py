@@ -5,6 +5,7 @@ Never holds a secret: how to log in is asked of the configuration again.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,7 +31,7 @@ class TableState(BaseModel):
 
 
 class Planned(BaseModel):
-    """A pending changeset, as far as undo and proof need it."""
+    """A changeset to be executed (or undone, in a rollback), as far as undo and proof need it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +46,22 @@ class Planned(BaseModel):
         return (self.path, self.id, self.author)
 
 
+class Undo(BaseModel):
+    """What a person wants undone: a run, all after a tag, or a number of changesets; just one of the three is set."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str | None = None
+    tag: str | None = None
+    count: int | None = None
+    changelogs: tuple[str, ...] = ()  # relative to liquibase.root; empty: those that the ledger and the journal name
+
+    def __str__(self) -> str:
+        if self.run_id is not None:
+            return self.run_id
+        return f"--to-tag {shlex.quote(self.tag)}" if self.tag is not None else f"--count {self.count}"
+
+
 class Facts(BaseModel):
     """Everything below is None or empty until the step named in the comment has found it out."""
 
@@ -55,6 +72,7 @@ class Facts(BaseModel):
     takes_back: str | None = None  # lock: the blue/green run whose swap is taken back
     accept_loss: bool = False  # lock: also where somebody has written since
     overrides: dict[str, str] = Field(default_factory=dict)  # lock: configuration given on the command line
+    undo: Undo | None = None  # lock: what a rollback is to undo; its changelogs are known after preflight
     # preflight
     system_identifier: str | None = None
     database_oid: int | None = None  # of the original; copy

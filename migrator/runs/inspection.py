@@ -14,6 +14,7 @@ from migrator.checks.runner import SuiteRunner, TypedSession
 from migrator.errors import VerificationFailed
 from migrator.plans import impact
 from migrator.postgres.session import Session
+from migrator.runs import undo_checks
 from migrator.runs.record import CheckRecord, Way
 from migrator.runs.run import Run
 from migrator.runs.words import count
@@ -35,17 +36,21 @@ def before(run: Run) -> None:
     """
     with closing(run.session("checks", read_only=True)) as session:
         session.execute("begin isolation level repeatable read read only")
-        loaded = rules.load(run.environment.checks.invariants)
+        loaded = _rules(run)
         measured = invariants.measure(session, loaded, phase="before", timeout_s=run.environment.limits.check_timeout_s)
     run.facts.invariants_before = [one.to_json() for one in measured]
     results = invariants.judge_before(measured)
     for result in results:
         _report(run, result)
-    suites = gx_suites.load(run.environment.checks.suites)
+    suites = _gx_suites(run)
     if suites:
         start(run).validate(suites)  # also those that only look afterwards: too late to find that they cannot
     results += _suites(run, "before", [suite for suite in suites if "before" in suite.when], None)
     problems = [_sentence(result) for result in failures(results)]
+    if run.undoes:  # what is wrong may be the very reason to go back
+        for problem in problems:
+            run.warn(f"Before the rollback: {problem}")
+        return
     if problems:
         raise VerificationFailed("; ".join(problems[:3]) + (f" (and {len(problems) - 3} more)" if problems[3:] else ""))
 
@@ -57,7 +62,7 @@ def measure_again(run: Run, session: Session) -> None:
     """
     if not run.facts.existing:
         return
-    due = [rule for rule in rules.load(run.environment.checks.invariants) if rule.kind is rules.Kind.UNCHANGED]
+    due = [rule for rule in _rules(run) if rule.kind is rules.Kind.UNCHANGED]
     measured = invariants.measure(session, due, phase="before", timeout_s=run.environment.limits.check_timeout_s)
     new = {one.name: one.to_json() for one in measured}
     old = {Measured.from_json(text).name: text for text in run.facts.invariants_before}
@@ -92,7 +97,7 @@ def _after(run: Run, session: Session, held: TypedSession | None, where: str, *,
     done = {check.name for check in run.record.checks if check.phase == "after"}
     due = [
         rule
-        for rule in rules.load(settings.invariants)
+        for rule in _rules(run)
         if "after" in rule.when and rule.name not in done and _is_due(run, rule, marked_only=marked_only)
     ]
     measured = invariants.measure(session, due, phase="after", timeout_s=_timeout_s(run, held is not None))
@@ -103,16 +108,28 @@ def _after(run: Run, session: Session, held: TypedSession | None, where: str, *,
         _report(run, result)
     suites = [
         suite
-        for suite in gx_suites.load(settings.suites)
+        for suite in _gx_suites(run)
         if "after" in suite.when and not done & set(suite.labels) and _is_due(run, suite, marked_only=marked_only)
     ]
     results += _suites(run, "after", suites, held)
-    failed = failures(results)
+    failed = (
+        undo_checks.decisive(run, session, results, invariants=due, suites=suites) if run.undoes else failures(results)
+    )
     if results and not failed:
         run.prove(f"{count(len(results), 'check')} looked at {where}; every critical one holds.")
     if not (settings.invariants or settings.suites):
         run.not_proven("No check looked at the data: checks.suites and checks.invariants name none.")
     return [_sentence(result) for result in failed]
+
+
+def _rules(run: Run) -> list[rules.Invariant]:
+    found = rules.load(run.environment.checks.invariants)
+    return undo_checks.of_rules(found) if run.undoes else found
+
+
+def _gx_suites(run: Run) -> list[gx_suites.Suite]:
+    found = gx_suites.load(run.environment.checks.suites)
+    return undo_checks.of_suites(found) if run.undoes else found
 
 
 def _is_due(run: Run, rule: rules.Invariant | gx_suites.Suite, *, marked_only: bool) -> bool:

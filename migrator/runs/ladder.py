@@ -143,8 +143,9 @@ def _prove_ledger_without(run: Run) -> None:
     with closing(run.session("verify", read_only=True)) as session:
         left = _rows_of_this_run(run, ledger.read(session, run.ledger_schema))
     if left:
-        raise NotProven(f"The ledger holds {left[0]} of this run though nothing of it was to stay.")
-    run.prove("The ledger has no row of this run.")
+        what = "lacks" if run.undoes else "holds"
+        raise NotProven(f"The ledger {what} {left[0]} by this run though nothing that it did was to stay.")
+    run.prove("The ledger has every row that was to be undone." if run.undoes else "The ledger has no row of this run.")
 
 
 def prove_rolled_back(run: Run) -> None:
@@ -220,7 +221,8 @@ def _roll_back(run: Run) -> str | None:
 def _may_have_changed_rows(run: Run, executed: int) -> bool:
     """Whether something was committed, or may have been: not where the first changeset failed by itself."""
     code = run.record.error.code if run.record.error is not None else None
-    running = any(changeset.status in {"executed", "running"} for changeset in run.record.changesets)
+    done = "rolled_back" if run.undoes else "executed"
+    running = any(changeset.status in {done, "running"} for changeset in run.record.changesets)
     return executed > 0 or running or code in {"interrupted", "worker_gone", "timeout"}
 
 
@@ -242,6 +244,8 @@ def _executed(run: Run) -> tuple[int, str | None]:
     with closing(run.session("verify", read_only=True)) as session:
         rows = ledger.read(session, run.ledger_schema)
     done = set(_rows_of_this_run(run, rows))
+    if run.undoes:
+        return 0, f"{min(done)} is undone, and only a restore brings it back" if done else None
     planned = {"::".join(p.key): p for p in run.facts.planned}
     rerun = [key for key, p in planned.items() if p.rerun]
     if rerun:
@@ -253,9 +257,12 @@ def _executed(run: Run) -> tuple[int, str | None]:
 
 
 def _rows_of_this_run(run: Run, rows: list[ledger.LedgerRow] | None) -> list[str]:
-    """The changesets of this run that the ledger holds now and did not hold before."""
+    """The changesets of this run that the ledger holds now and did not hold before; or, in a rollback, the reverse."""
     before = {row.key for row in state.ledger_rows(run.facts) or []}
     planned = {p.key for p in run.facts.planned}
+    if run.undoes:
+        now = {row.key for row in rows or []}
+        return ["::".join(key) for key in planned & before if key not in now]
     return ["::".join(row.key) for row in rows or [] if row.key in planned and row.key not in before]
 
 
@@ -263,7 +270,9 @@ def _reached(run: Run, outcome: Outcome) -> Outcome:
     if outcome is Outcome.ROLLED_BACK and run.facts.side_name is not None:
         restore.drop_side(run)  # of an earlier try
     for changeset in run.record.changesets:
-        if changeset.status in {"executed", "running"} or (
+        if run.undoes:
+            changeset.status = "failed" if changeset.status == "failed" else run.status_before
+        elif changeset.status in {"executed", "running"} or (
             changeset.status == "failed" and run.record.way is not Way.ATOMIC
         ):
             changeset.status = "rolled_back"

@@ -12,10 +12,10 @@ from migrator.config.configuration import Config
 from migrator.config.login import Login
 from migrator.config.models import Environment
 from migrator.errors import Refused, UsageError
-from migrator.runs.facts import Facts
+from migrator.runs.facts import Facts, Undo
 from migrator.runs.journal import Journal
 from migrator.runs.journal_entries import StoredRun
-from migrator.runs.record import MaintenanceRecord, RunRecord
+from migrator.runs.record import Direction, MaintenanceRecord, RunRecord
 from migrator.runs.reporter import Reporter
 from migrator.runs.run import Options, Run
 
@@ -30,19 +30,23 @@ def new(
     reporter: Reporter,
     parameters: Mapping[str, str] | None = None,
     login: Login | None = None,
+    undo: Undo | None = None,
 ) -> Run:
     """A run that has an id and a folder; nothing has been asked of the database.
+
+    `undo`: its changesets are undone, not executed; which changelogs hold them is found out by preflight.
 
     Raises: UsageError for a changelog outside liquibase.root; Refused when the folder cannot be made.
     """
     now = datetime.now(UTC)
-    changelog = relative_to_root(options.changelog, config.liquibase.root)
+    changelog = relative_to_root(options.changelog, config.liquibase.root) if undo is None else str(undo)
     target = login or login_of(config, environment)
     record = RunRecord(
         run_id=new_id(now),
         environment=environment.name,
         database=str(target),
         changelog=changelog,
+        direction=Direction.UPDATE if undo is None else Direction.ROLLBACK,
         started_at=now,
         maintenance=MaintenanceRecord(mode=environment.maintenance.database),
     )
@@ -52,7 +56,7 @@ def new(
         login=target,
         options=replace(options, changelog=changelog),
         record=record,
-        facts=Facts(changelog_parameters=dict(parameters or {})),
+        facts=Facts(changelog_parameters=dict(parameters or {}), undo=undo),
         journal=Journal.open(config.journal.url, config.base),
         reporter=reporter,
         folder=folder_of(config, record.run_id),
@@ -96,9 +100,7 @@ def stored(
 
 def as_begun(environment: Environment, mode: str) -> Environment:
     """The environment with the maintenance that the run began with: whether others may have written hangs on it."""
-    return environment.model_copy(
-        update={"maintenance": environment.maintenance.model_copy(update={"database": mode})}
-    )
+    return environment.model_copy(update={"maintenance": environment.maintenance.model_copy(update={"database": mode})})
 
 
 def login_of(config: Config, environment: Environment) -> Login:

@@ -18,7 +18,7 @@ from migrator.postgres.fence import Fence
 from migrator.runs import opening
 from migrator.runs.facts import Facts, TableState
 from migrator.runs.journal import Journal
-from migrator.runs.record import MaintenanceRecord, RunRecord, StepName, StepRecord, Way
+from migrator.runs.record import Direction, MaintenanceRecord, RunRecord, StepName, StepRecord, Way
 from migrator.runs.reporter import Reporter
 from migrator.runs.run import MANUAL, Options, Run
 from migrator.runs.steps.maintain import providers
@@ -43,6 +43,7 @@ def from_fence(
         environment=environment.name,
         database=str(login),
         changelog=standing.facts.get("changelog", "unknown"),
+        direction=Direction(standing.facts.get("direction", Direction.UPDATE)),
         started_at=standing.since,
         way=Way(standing.way) if standing.way is not None else None,
         maintenance=MaintenanceRecord(mode=standing.mode.value, started_at=standing.since),

@@ -60,6 +60,11 @@ class StepName(StrEnum):
     REPORT = "report"
 
 
+class Direction(StrEnum):
+    UPDATE = "update"
+    ROLLBACK = "rollback"
+
+
 class Way(StrEnum):
     ATOMIC = "atomic"
     BLUEGREEN = "bluegreen"
@@ -152,6 +157,9 @@ class RunRecord(_Part):
     environment: str = Field(description="The environment's name in migrator.toml.")
     database: str = Field(description="postgresql://user@host:port/database, without the password.")
     changelog: str = Field(description="The changelog, relative to liquibase.root.")
+    direction: Direction = Field(
+        default=Direction.UPDATE, description="update: changesets were executed. rollback: they were undone."
+    )
     started_at: datetime = Field(description="When the run began (UTC).")
     ended_at: datetime | None = Field(default=None, description="When it ended (UTC); null while it runs.")
     outcome: Outcome | None = Field(default=None, description="How it ended; null while it runs.")
@@ -161,7 +169,7 @@ class RunRecord(_Part):
     way_reason: str | None = Field(default=None, description="Why this way.")
     proof: Proof = Field(default_factory=Proof, description="What the verdict rests on.")
     steps: list[StepRecord] = Field(default_factory=list, description="Every step, in the order it was started.")
-    changesets: list[ChangesetRecord] = Field(default_factory=list, description="The pending changesets of this run.")
+    changesets: list[ChangesetRecord] = Field(default_factory=list, description="Those to be executed, or undone.")
     backups: list[BackupRecord] = Field(default_factory=list, description="What was backed up before.")
     maintenance: MaintenanceRecord = Field(
         default_factory=lambda: MaintenanceRecord(mode="none"), description="When users were held off, and how."

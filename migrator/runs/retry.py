@@ -51,7 +51,7 @@ def wait_before_retry(run: Run, again: Again) -> None:
         if entry.name in {StepName.HOLD, StepName.APPLY, StepName.VERIFY} and entry.status in {"done", "failed"}:
             entry.status = "undone"
     for changeset in run.record.changesets:
-        changeset.status, changeset.duration_s = "pending", None
+        changeset.status, changeset.duration_s = run.status_before, None
     run.record.write_set, run.record.surprises, run.record.tables = [], [], []
     run.facts.attempt += 1
     run.facts.verified = False

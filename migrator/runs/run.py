@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from migrator.config.login import Login
-from migrator.runs.facts import Facts
-from migrator.runs.record import RunRecord, StepName
+from migrator.runs.facts import Facts, Undo
+from migrator.runs.record import Direction, RunRecord, StepName
 
 if TYPE_CHECKING:
     from migrator.checks.runner import SuiteRunner
@@ -95,6 +95,21 @@ class Run:
     @property
     def database(self) -> str:
         return self.login.database
+
+    @property
+    def undoes(self) -> bool:
+        """Whether its changesets are undone, not executed."""
+        return self.record.direction is Direction.ROLLBACK
+
+    @property
+    def status_before(self) -> str:
+        """What a changeset's status is until the run has done something with it."""
+        return "executed" if self.undoes else "pending"
+
+    @property
+    def undo(self) -> Undo:
+        """What is to be undone. Only of a run that undoes."""
+        return self.facts.undo or Undo()
 
     @property
     def work_login(self) -> Login:

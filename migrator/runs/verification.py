@@ -15,7 +15,7 @@ from migrator.postgres.catalog import Relation
 from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import inspection, state
+from migrator.runs import inspection, state, undoing
 from migrator.runs.facts import TableState
 from migrator.runs.record import StepName, TableRecord, Way
 from migrator.runs.run import Run
@@ -31,11 +31,14 @@ def verify(run: Run, session: Session) -> str:
     """
     problems: list[str] = []
     problems += _hidden_errors(run)
-    problems += _ledger(run, session)
+    problems += _ledger_without(run, session) if run.undoes else _ledger(run, session)
     problems += _soundness(run, session)
     relations = catalog.tables(session)
     _schema(run, session)
     problems += _surprises(run)
+    if run.undoes:
+        problems += _dropped(run, relations)
+        undoing.compare_with_before(run, session)
     problems += _gone(run, relations)
     problems += _large_objects(run, session)
     run.progress(StepName.VERIFY, "fingerprints and checks")
@@ -81,6 +84,36 @@ def _ledger(run: Run, session: Session) -> list[str]:
     if not problems:
         run.prove(f"The ledger holds the {count(len(planned), 'planned changeset')}, and nothing else of it changed.")
     return problems
+
+
+def _ledger_without(run: Run, session: Session) -> list[str]:
+    """The ledger has lost the planned changesets, and holds besides them exactly what it held."""
+    after = {row.key: row for row in ledger.read(session, run.ledger_schema) or []}
+    before = {row.key: row for row in state.ledger_rows(run.facts) or []}
+    planned = {p.key for p in run.facts.planned}
+    problems = [f"the ledger still has the row of {'::'.join(key)}" for key in planned if key in after]
+    problems += [f"the ledger has a new row: {'::'.join(key)}" for key in after if key not in before]
+    problems += [
+        f"the ledger's row of {'::'.join(key)} {'was changed' if key in after else 'is gone'}"
+        for key, row in before.items()
+        if key not in planned and (key not in after or after[key].columns != row.columns)
+    ]
+    if not problems:
+        undone = count(len(planned), "changeset")
+        run.prove(f"The ledger has lost the {undone} that were to be undone, and nothing else of it changed.")
+    return problems
+
+
+def _dropped(run: Run, relations: Sequence[Relation]) -> list[str]:
+    """A table that is gone is one that the undone changesets name; the report says how many rows went with it."""
+    there = {relation.qualified for relation in relations}
+    gone = [name for name in run.facts.existing if name not in there]
+    for name in set(gone) & set(run.facts.named):
+        was = (run.facts.tables_before or {}).get(name)
+        if was is not None and was.rows:
+            run.warn(f"{name} was dropped, and {count(was.rows, 'row')} with it; the backup has them.")
+            run.record.tables.append(TableRecord(name=name, rows_before=was.rows, rows_after=0))
+    return [f"{name} is gone, though no changeset names it" for name in gone if name not in set(run.facts.named)]
 
 
 def _soundness(run: Run, session: Session) -> list[str]:

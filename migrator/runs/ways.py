@@ -51,6 +51,8 @@ def command_of(run: Run) -> str:
         return f"migrator rollback {run.facts.takes_back} --env {run.record.environment}"
     if run.record.way is Way.RESTORE:
         return f"migrator backup restore {run.facts.backup_id} --env {run.record.environment}"
+    if run.undoes:
+        return f"migrator rollback {run.undo} --env {run.record.environment}"
     return f"migrator run {shlex.quote(run.record.changelog)} --env {run.record.environment}"
 
 

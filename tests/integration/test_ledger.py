@@ -41,10 +41,10 @@ def test_no_table_is_none_and_an_empty_one_is_empty(session: PgSession) -> None:
 
 
 def test_rows_come_in_the_order_of_execution_with_all_columns(session: PgSession) -> None:
-    fill(session, "databasechangelog", 3)
+    fill(session, "databasechangelog", 11)
     rows = ledger.read(session)
     assert rows is not None
-    assert [row.key for row in rows] == [("a.sql", "0", "ann"), ("a.sql", "1", "ann"), ("a.sql", "2", "ann")]
+    assert [row.key for row in rows] == [("a.sql", str(number), "ann") for number in range(11)]
     assert tuple(rows[0].columns) == ledger.COLUMNS
     assert rows[0].columns["dateexecuted"] == "2026-01-02 03:04:05.678"
     assert rows[0].columns["tag"] is None

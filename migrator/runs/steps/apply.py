@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrator.liquibase.models import ChangesetEvent, Updated
+from migrator.liquibase.session import Liquibase
 from migrator.postgres import fence
 from migrator.runs import ladder, liquibase_session
 from migrator.runs.inspection import is_ledger
@@ -17,7 +18,7 @@ class ApplyStep:
     undo_title: str | None = "take the changes back"
 
     def run(self, run: Run) -> str | None:
-        """Every planned changeset was executed (or skipped by its precondition); the write set is recorded.
+        """Every planned changeset was executed (or skipped by its precondition), or undone; the write set is recorded.
 
         Raises: MigrationFailed, TransactionLost.
         """
@@ -35,16 +36,13 @@ class ApplyStep:
                     backup=run.facts.backup_id or "",
                 )
             liquibase = liquibase_session.connect(run, mode="stepwise")
-        updated = liquibase.update(
-            run.record.changelog,
-            on_event=lambda event: _heard(run, event),
-            timeout_s=run.environment.limits.migration_timeout_s,
-        )
+        updated = _change(run, liquibase)
         _record(run, updated)
         if run.record.way is not Way.ATOMIC:
             liquibase.disconnect()
-        done = sum(1 for changeset in run.record.changesets if changeset.status == "executed")
-        return f"{count(done, 'changeset')}, {count(len(run.record.write_set), 'table')} written"
+        wanted, undone = ("rolled_back", " undone") if run.undoes else ("executed", "")
+        done = sum(1 for changeset in run.record.changesets if changeset.status == wanted)
+        return f"{count(done, 'changeset')}{undone}, {count(len(run.record.write_set), 'table')} written"
 
     def undo(self, run: Run) -> str | None:
         """The database is proven to be what it was.
@@ -53,6 +51,18 @@ class ApplyStep:
         """
         outcome = ladder.go_back(run)
         return f"proven to be what it was ({outcome.value.replace('_', ' ')})"
+
+
+def _change(run: Run, liquibase: Liquibase) -> Updated:
+    timeout_s = run.environment.limits.migration_timeout_s
+    if run.undoes:
+        return liquibase.rollback_count(
+            run.undo.changelogs,
+            len(run.facts.planned),
+            on_event=lambda event: _heard(run, event),
+            timeout_s=timeout_s,
+        )
+    return liquibase.update(run.record.changelog, on_event=lambda event: _heard(run, event), timeout_s=timeout_s)
 
 
 def _heard(run: Run, event: ChangesetEvent) -> None:

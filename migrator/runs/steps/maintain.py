@@ -51,11 +51,12 @@ class MaintainStep:
             keep_user=run.login.user,
             environment=run.environment.name,
             way=run.record.way.value if run.record.way is not None else None,
-            reason=f"migration {run.record.changelog}",
+            reason=f"{'rollback of' if run.undoes else 'migration'} {run.record.changelog}",
         )
         run.facts.fence = standing.to_comment()
         run.save()
-        fence.note(admin, run.database, changelog=run.record.changelog, target=run.database)
+        direction = run.record.direction.value
+        fence.note(admin, run.database, changelog=run.record.changelog, target=run.database, direction=direction)
         run.progress(self.name, "draining sessions")
         drained = fence.drain(admin, run.database, run_id=run.id, timeout_s=run.environment.limits.drain_s)
         if run.watch is not None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from migrator.errors import Locked, Refused, StepFailed, ToolFailed, VerificationFailed
 from migrator.liquibase import changelog, ledger
-from migrator.liquibase.models import Changeset
+from migrator.liquibase.models import Changeset, Undoable
 from migrator.liquibase.session import Liquibase
-from migrator.plans import copying, impact, obstacles, pending, proof, way
+from migrator.plans import copying, impact, obstacles, pending, proof, undo, way
 from migrator.plans.obstacles import Obstacle
 from migrator.postgres import catalog, schema_fingerprint, sessions, soundness
 from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.session import Session
-from migrator.runs import inspection, liquibase_session, restore, state, stores
+from migrator.runs import inspection, liquibase_session, restore, state, stores, undoing
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, Outcome, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -36,9 +38,10 @@ class PreflightStep:
 
         Raises: Refused naming everything that stands in the way, with the remedy of each.
         """
-        screened = changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
-        for one in screened.findings:
-            run.warn(f"{one.file}{f':{one.line}' if one.line else ''}: {one.message}")
+        if not run.undoes:  # else the ledger says first which changelogs there are to look at
+            screened = changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
+            for one in screened.findings:
+                run.warn(f"{one.file}{f':{one.line}' if one.line else ''}: {one.message}")
         liquibase_session.start(run)  # the JVM starts while the server is asked
         if run.environment.checks.suites:
             inspection.start(run)  # its import takes seconds
@@ -49,7 +52,7 @@ class PreflightStep:
             run.facts.existing = [relation.qualified for relation in run.relations]
             held = ledger.read(target, run.ledger_schema)
             run.facts.unsound_before = sorted(soundness.unsound(target))
-            changesets = self._pending(run, target, held)
+            changesets = self._undoable(run, target, held) if run.undoes else self._pending(run, target, held)
             if not changesets:
                 run.record.outcome = Outcome.NOTHING_TO_DO
                 return "nothing to do"
@@ -67,12 +70,28 @@ class PreflightStep:
         """Nothing: preflight only looks."""
         return None
 
-    def _pending(self, run: Run, target: Session, held: list[ledger.LedgerRow] | None) -> list[Changeset]:
+    def _pending(
+        self, run: Run, target: Session, held: list[ledger.LedgerRow] | None
+    ) -> Sequence[Changeset | Undoable]:
         run.progress(self.name, "reading the changelog")
         with liquibase_session.opened(run, mode="read_only") as liquibase:
             known = liquibase.changesets(run.record.changelog)
             found = pending.pending(known, held, run.config.liquibase.root)
             if found and "dump" in run.environment.backup.kinds:
+                run.picture = self._picture(run, target, liquibase)
+        return found
+
+    def _undoable(
+        self, run: Run, target: Session, held: list[ledger.LedgerRow] | None
+    ) -> Sequence[Changeset | Undoable]:
+        chosen = undoing.rows(run, held)
+        if not chosen:
+            return []
+        undoing.name_changelogs(run, chosen)
+        run.progress(self.name, "reading the changelog")
+        with liquibase_session.opened(run, mode="read_only") as liquibase:
+            found = undoing.plan(run, chosen, liquibase)
+            if "dump" in run.environment.backup.kinds:
                 run.picture = self._picture(run, target, liquibase)
         return found
 
@@ -86,7 +105,7 @@ class PreflightStep:
         except StepFailed:
             return None  # the backup tries again, and says so
 
-    def _plan(self, run: Run, changesets: list[Changeset], held: list[ledger.LedgerRow] | None) -> None:
+    def _plan(self, run: Run, changesets: Sequence[Changeset | Undoable], held: list[ledger.LedgerRow] | None) -> None:
         environment, facts = run.environment, run.facts
         had = {row.key for row in held or []}
         facts.planned = [
@@ -95,14 +114,15 @@ class PreflightStep:
                 id=c.id,
                 author=c.author,
                 has_rollback=c.has_rollback,
-                rerun=(c.path, c.id, c.author) in had,
+                rerun=not run.undoes and (c.path, c.id, c.author) in had,
             )
             for c in changesets
         ]
         run.record.changesets = [
-            ChangesetRecord(id=c.id, author=c.author, path=c.path, status="pending") for c in changesets
+            ChangesetRecord(id=c.id, author=c.author, path=c.path, status=run.status_before) for c in changesets
         ]
-        found = impact.of(changesets, run.relations)
+        undone = [one for one in changesets if isinstance(one, Undoable)]
+        found = undoing.impact_of(undone, run.relations) if undone else impact.of(changesets, run.relations)
         facts.words, facts.named, facts.written = sorted(found.words), sorted(found.named), sorted(found.written)
         choice = way.choose(
             environment.way,
@@ -114,7 +134,10 @@ class PreflightStep:
         has_dump = "dump" in environment.backup.kinds
         accepted = run.options.accept_no_way_back
         mode, policy = environment.maintenance.database, environment.backup.restore
-        for warning in way.refuse_without_way_back(
+        if run.undoes:  # nobody writes the rollback of a rollback: what was committed halfway needs a restore
+            changesets = [replace(one, has_rollback=False) for one in changesets]
+        refuse = undo.refuse_without_way_back if run.undoes else way.refuse_without_way_back
+        for warning in refuse(
             choice, changesets, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
         ):
             run.warn(warning)
@@ -239,8 +262,9 @@ class PreflightStep:
         if not run.environment.protected:
             return
         question = (
-            f"{run.environment.name} is protected. Apply {count(len(run.facts.planned), 'changeset')} of "
-            f"{run.record.changelog} to {run.database}, {run.record.way}, maintenance "
+            f"{run.environment.name} is protected. {'Undo' if run.undoes else 'Apply'} "
+            f"{count(len(run.facts.planned), 'changeset')} of "
+            f"{run.record.changelog} {'in' if run.undoes else 'to'} {run.database}, {run.record.way}, maintenance "
             f"{run.environment.maintenance.database}?"
         )
         if not run.options.confirm(question):

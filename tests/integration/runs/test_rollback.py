@@ -1,0 +1,223 @@
+"""Changesets that ran are undone, and nothing else; or the database is what it was before the rollback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from migrator.runs.record import Direction, Outcome, RunRecord, Way
+from tests.shop import Shop
+
+STEPWISE = {"way": "stepwise"}
+WISH = "\ncreate table wish (id serial primary key, name text);\n--rollback drop table wish"
+NOTE = "\nalter table orders add column note text;\n--rollback alter table orders drop column note"
+GIFT = (
+    "\nupdate orders set status = 'cancelled' where id = 1;\n--rollback update orders set status = 'paid' where id = 1"
+)
+
+
+def undone(record: RunRecord, way: Way = Way.ATOMIC) -> RunRecord:
+    assert (record.outcome, record.exit_code) == (Outcome.MIGRATED, 0), record.error
+    assert (record.direction, record.way) == (Direction.ROLLBACK, way)
+    assert {changeset.status for changeset in record.changesets} == {"rolled_back"}
+    return record
+
+
+def done(record: RunRecord) -> RunRecord:
+    assert record.outcome is Outcome.MIGRATED, record.error
+    return record
+
+
+def refused(record: RunRecord, code: str, *words: str) -> None:
+    assert (record.outcome, record.exit_code) == (Outcome.REFUSED, 3), record.error
+    assert record.error is not None
+    assert record.error.code == code
+    for word in words:
+        assert word in f"{record.error.message} {record.error.hint}"
+
+
+def as_it_was(shop: Shop, record: RunRecord, before: list[str]) -> None:
+    assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6), record.error
+    assert shop.dump() == before
+    assert "rolled_back" not in {changeset.status for changeset in record.changesets}
+
+
+@pytest.mark.parametrize("settings", [{}, STEPWISE])
+def test_a_run_is_undone_and_nothing_else_changed(shop: Shop, settings: dict[str, object]) -> None:
+    shop.execute("update orders set status = 'paid' where id = 1")
+    before, oid = shop.dump(), shop.oid()
+    first = done(shop.run(shop.sql(WISH, NOTE, GIFT)))
+    assert shop.dump() != before
+    record = undone(shop.rollback(settings, run_id=first.run_id), Way.STEPWISE if settings else Way.ATOMIC)
+    assert [changeset.id for changeset in record.changesets] == ["3", "2", "1"]
+    assert shop.dump() == before
+    assert shop.oid() == oid
+    assert Path(record.backups[0].location, "manifest.json").is_file()
+    proven = " ".join(record.proof.proven)
+    assert "The ledger has lost the 3 changesets" in proven
+    assert f"The schema is what it was before run {first.run_id}" in proven
+    assert record.surprises == []
+    refused(shop.rollback(run_id=first.run_id), "undone_already", record.run_id)
+
+
+def test_rows_written_since_go_with_their_table_and_the_report_says_so(shop: Shop) -> None:
+    first = done(shop.run(shop.sql(WISH)))
+    shop.execute("insert into wish (name) select 'w' from generate_series(1, 7)")
+    record = undone(shop.rollback(run_id=first.run_id))
+    assert "public.wish was dropped, and 7 rows with it; the backup has them." in record.warnings
+
+
+def test_a_run_that_is_not_the_newest_is_refused_and_what_came_later_named(shop: Shop) -> None:
+    first = done(shop.run(shop.sql(WISH)))
+    done(shop.run(shop.sql(NOTE, name="later.sql")))
+    before = shop.dump()
+    refused(shop.rollback(run_id=first.run_id), "not_newest", "later.sql::1::ann", "--count 2")
+    assert shop.dump() == before
+
+
+def test_the_last_changesets_of_several_changelogs_are_undone_at_once(shop: Shop) -> None:
+    before = shop.dump()
+    done(shop.run(shop.sql(WISH)))
+    done(shop.run(shop.sql(NOTE, name="later.sql")))
+    record = undone(shop.rollback(count=2))
+    assert record.changelog == "later.sql, release.sql"
+    assert shop.dump() == before
+
+
+def test_all_after_a_tag_is_undone(shop: Shop) -> None:
+    done(shop.run(shop.sql(WISH)))
+    shop.execute("update databasechangelog set tag = 'v1' where filename = 'release.sql'")
+    before = shop.dump()
+    done(shop.run(shop.sql(NOTE, name="later.sql")))
+    refused(shop.rollback(tag="v2"), "no_tag", "v1")
+    undone(shop.rollback(tag="v1"))
+    assert shop.dump() == before
+    assert shop.rollback(tag="v1").outcome is Outcome.NOTHING_TO_DO
+
+
+def test_a_missing_rollback_is_refused_before_anybody_notices(shop: Shop) -> None:
+    first = done(shop.run(shop.sql(WISH, "\ninsert into price_audit (product_id) select 1", NOTE)))
+    before = shop.dump()
+    record = shop.rollback(run_id=first.run_id)
+    refused(record, "refused", "release.sql::2::ann has no rollback")
+    assert record.maintenance.started_at is None
+    assert shop.dump() == before
+
+
+def test_an_edited_or_absent_changeset_is_refused(shop: Shop) -> None:
+    first = done(shop.run(shop.sql(WISH, NOTE)))
+    shop.sql(WISH.replace("name text", "name varchar(9)"))
+    refused(shop.rollback(run_id=first.run_id), "refused", "1::ann was edited", "2::ann is not in release.sql")
+
+
+def test_what_was_only_marked_as_ran_is_refused(shop: Shop) -> None:
+    marked = (
+        "\n--preconditions onFail:MARK_RAN\n--precondition-sql-check expectedResult:0 select count(*) from orders\n"
+        "create table never (id int);\n--rollback drop table never"
+    )
+    first = done(shop.run(shop.sql(WISH, marked)))
+    refused(shop.rollback(run_id=first.run_id), "refused", "2::ann was only marked as ran")
+
+
+def test_what_ran_before_and_once_more_is_refused(shop: Shop) -> None:
+    always = " runAlways:true\nselect 1;\n--rollback select 1"
+    done(shop.run(shop.sql(always)))
+    second = done(shop.run(shop.sql(always, WISH)))
+    refused(shop.rollback(run_id=second.run_id), "ran_before", "release.sql::1::ann")
+
+
+@pytest.mark.parametrize(
+    ("rollback", "why"),
+    [
+        ("drop table nowhere", "nowhere"),
+        (
+            "alter table orders drop column note; delete from event where id = 1",
+            "was written, though no changeset names it",
+        ),
+        ("select 1; drop table price_audit", "price_audit is gone"),
+    ],
+)
+def test_a_rollback_that_fails_or_does_more_leaves_the_database_as_it_was(shop: Shop, rollback: str, why: str) -> None:
+    forward = "\nalter table orders add column note text" if "note" in rollback else "\nselect 1"
+    first = done(shop.run(shop.sql(WISH, f"{forward};\n--rollback {_hidden(rollback)}", GIFT)))
+    before, ledger = shop.dump(), shop.ledger()
+    record = shop.rollback(run_id=first.run_id)
+    as_it_was(shop, record, before)
+    assert record.error is not None
+    assert why in record.error.message
+    assert shop.ledger() == ledger
+    assert record.next_command == f"migrator rollback {first.run_id} --env staging"
+
+
+def _hidden(text: str) -> str:
+    """Table names that no changeset names, for what the write set must find."""
+    name = next((one for one in ("event", "price_audit") if one in text), None)
+    if name is None:
+        return text
+    split = f"'{name[:3]}' || '{name[3:]}'"
+    head, _, last = text.partition("; ")
+    return f"{head}; do $$ begin execute '{last.split(name)[0]}' || {split} || '{last.split(name)[1]}'; end $$"
+
+
+def test_a_stepwise_rollback_that_fails_halfway_restores_the_backup(shop: Shop) -> None:
+    first = done(shop.run(shop.sql("\nselect 1;\n--rollback drop table nowhere", WISH, NOTE)))
+    before, oid = shop.dump(), shop.oid()
+    record = shop.rollback(STEPWISE, run_id=first.run_id)
+    assert (record.outcome, record.exit_code) == (Outcome.RESTORED, 7), record.error
+    assert shop.oid() != oid
+    assert shop.dump() == before
+
+
+def test_a_stepwise_rollback_without_a_way_back_is_refused(shop: Shop) -> None:
+    first = done(shop.run(shop.sql(WISH)))
+    settings = {**STEPWISE, "backup.restore": "never"}
+    refused(shop.rollback(settings, run_id=first.run_id), "refused", "--accept-no-way-back")
+    undone(shop.rollback(settings, run_id=first.run_id, accept_no_way_back=True), Way.STEPWISE)
+
+
+def test_what_cannot_be_in_one_transaction_is_undone_stepwise(shop: Shop) -> None:
+    before = shop.dump()
+    index = " runInTransaction:false\ncreate index concurrently later on orders (total);\n"
+    first = done(shop.run(shop.sql(WISH, index + "--rollback drop index concurrently later")))
+    undone(shop.rollback(run_id=first.run_id), Way.STEPWISE)
+    assert shop.dump() == before
+
+
+def test_a_protected_environment_asks_first(shop: Shop) -> None:
+    first = done(shop.run(shop.sql(WISH)))
+    asked: list[str] = []
+
+    def no(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    record = shop.rollback({"protected": True}, run_id=first.run_id, confirm=no)
+    refused(record, "refused", "no")
+    assert asked[0].startswith("staging is protected. Undo 1 changeset of release.sql in ")
+
+
+def test_rules_that_held_must_hold_unless_undoing_excuses_them(shop: Shop) -> None:
+    shop.write("total.sql", "-- migrator: unchanged\nselect sum(total) from orders")
+    shop.write("events.sql", "-- migrator: unchanged\nselect count(*) from event")
+    settings: dict[str, object] = {"checks.invariants": ["total.sql", "events.sql"]}
+    first = done(shop.run(shop.sql(NOTE, "\nselect 1;\n--rollback update orders set total = total + 1")))
+    shop.write("wrong.sql", "-- migrator: violations\nselect id from product")
+    shop.write("notes.sql", "-- migrator: violations\nselect id from orders where note = 'bad'")
+    shop.write("prices.sql", "-- migrator: violations\nselect id from orders where total < 0 or total > 1e9")
+    wide = {"checks.invariants": ["total.sql", "events.sql", "wrong.sql", "notes.sql", "prices.sql"]}
+    record = undone(shop.rollback(wide, run_id=first.run_id))
+    told = " ".join(record.warnings)
+    assert "Before the rollback: check wrong.sql" in told
+    assert "wrong.sql does not hold after the rollback" in told
+    assert "it speaks of note, which is gone" in told
+    assert "total.sql does not hold after the rollback" in told
+    assert "it reads a table that the undone changesets name" in told
+
+    before_rule = "\nselect 1;\n--rollback update orders set total = -total"
+    second = done(shop.run(shop.sql(before_rule, name="second.sql"), settings))
+    before = shop.dump()
+    failed = shop.rollback({"checks.invariants": ["prices.sql"]}, run_id=second.run_id)
+    as_it_was(shop, failed, before)
+    assert failed.error is not None
+    assert "check prices.sql" in failed.error.message
