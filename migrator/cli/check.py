@@ -34,6 +34,7 @@ def check(
     migrator check --env production --suite orders --json
     """
     from migrator.checks.results import failures
+    from migrator.reports import wording
     from migrator.runs import byhand
     from migrator.runs.byhand import checking
 
@@ -60,7 +61,7 @@ def check(
     else:
         others = sum(1 for result in results if not result.success) - len(failed)
         output.result(
-            f"{len(results)} checks: {len(results) - len(failed) - others} hold, {len(failed)} critical fail"
+            f"{wording.count(len(results), 'check')}: {len(results) - len(failed) - others} hold, {len(failed)} critical fail"
             + (f", {others} that are not critical fail" if others else "")
         )
     raise typer.Exit(Refused.exit_code if failed else 0)
@@ -69,9 +70,10 @@ def check(
 def _tell(result: CheckResult) -> None:
     from migrator.reports import wording
 
-    sign = "ok     " if result.success else "failed " if result.severity == "critical" else "warning"
+    sign = "ok" if result.success else "failed" if result.severity == "critical" else "warning"
     about = f" on {result.table}" if result.table else ""
-    output.result(wording.one_line(f"{sign} {result.name}{about}" + (f": {result.detail}" if result.detail else "")))
+    told = wording.one_line(f"{result.name}{about}" + (f": {result.detail}" if result.detail else ""))
+    output.result(f"{sign:<8}{told}")
 
 
 def _as_json(result: CheckResult) -> dict[str, object]:

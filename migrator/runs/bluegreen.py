@@ -89,15 +89,18 @@ def swap(run: Run) -> None:
     admin, facts = run.the_admin(), run.facts
     if facts.copy_name is None or facts.copy_oid is None or facts.database_oid is None:
         raise StepFailed(f"There is no copy that could take the name of {run.database}.")
+    old = databases.name_of(run.id, "old")
     databases.swap(
         admin,
         current=run.database,
         incoming=facts.copy_name,
-        old_name=databases.name_of(run.id, "old"),
+        old_name=old,
         properties=properties.read(admin, run.database),
         oids=(facts.database_oid, facts.copy_oid),
         wait_s=run.environment.limits.drain_s,
     )
+    if facts.fence_up:  # its retention counts from now, whatever becomes of the journal
+        fence.note(admin, old, put_aside=run.now().isoformat())
 
 
 def drop(run: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from migrator.errors import MigratorError, NotProven, Refused, StepFailed
-from migrator.postgres import databases, properties
+from migrator.postgres import databases, fence, properties
 from migrator.runs import state, stores
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
@@ -112,6 +112,10 @@ def _swap(run: Run, side: str) -> None:
     if not is_swapped_in(run):
         raise NotProven(f"After the swap {run.database} is not the restored copy.", hint=_runbook(run))
     note_swapped(run)
+    try:
+        fence.note(admin, old, put_aside=run.now().isoformat())
+    except StepFailed as error:  # its retention then counts from when the fence was put up, as that says too
+        run.warn(f"When {old} was put aside could not be noted in its comment: {error.message}")
 
 
 def note_swapped(run: Run) -> None:
