@@ -59,9 +59,10 @@ def check(
             }
         )
     else:
-        others = sum(1 for result in results if not result.success) - len(failed)
+        holding = sum(1 for result in results if result.success)
+        others = len(results) - holding - len(failed)
         output.result(
-            f"{wording.count(len(results), 'check')}: {len(results) - len(failed) - others} hold, {len(failed)} critical fail"
+            f"{wording.count(len(results), 'check')}: {holding} hold, {len(failed)} critical fail"
             + (f", {others} that are not critical fail" if others else "")
         )
     raise typer.Exit(Refused.exit_code if failed else 0)
