@@ -281,8 +281,8 @@ def run_id(answer: Answer) -> str:
     return next(line.removeprefix("run ") for line in answer.err.splitlines() if line.startswith("run "))
 
 
-def settled(what: Callable[[], bool], otherwise: Callable[[], str]) -> None:
-    deadline = time.monotonic() + _SETTLE_S
+def settled(what: Callable[[], bool], otherwise: Callable[[], str], *, within_s: float = _SETTLE_S) -> None:
+    deadline = time.monotonic() + within_s
     while not what():
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.05)

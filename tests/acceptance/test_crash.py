@@ -31,9 +31,9 @@ def stage(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Sta
     "moment",
     [
         "started:preflight",
-        "progress:trying",
+        pytest.param("progress:trying", marks=slow),
         pytest.param("after:migrator.runs.restore:databases.create_empty", id="side database of the trial"),
-        pytest.param("before:migrator.runs.engine:ways.steps_of", id="after preflight"),
+        pytest.param("before:migrator.runs.engine:ways.steps_of", id="after preflight", marks=slow),
     ],
 )
 def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: str) -> None:
@@ -47,8 +47,8 @@ def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: 
     "moment",
     [
         pytest.param("before:migrator.runs.steps.maintain:fence.put_up", id="before the fence"),
-        pytest.param("after:migrator.runs.steps.maintain:fence.put_up", id="after the fence"),
-        "ended:hold",
+        pytest.param("after:migrator.runs.steps.maintain:fence.put_up", id="after the fence", marks=slow),
+        pytest.param("ended:hold", marks=slow),
         pytest.param("ended:maintain", marks=slow),
         pytest.param("progress:pg_dump", marks=slow),
         pytest.param("after:migrator.backups.store.local:LocalStore.publish", id="backup published", marks=slow),
@@ -72,7 +72,7 @@ def test_atomic_run_killed_before_its_commit_begins_again(stage: Stage, moment: 
     "moment",
     [
         pytest.param("after:migrator.liquibase.session:Liquibase.commit", id="before anybody knows"),
-        "ended:commit",
+        pytest.param("ended:commit", marks=slow),
         pytest.param("started:lift", marks=slow),
         pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
         "ended:lift",
@@ -141,7 +141,7 @@ def test_stepwise_run_killed_before_it_migrates_is_carried_on(stage: Stage, mome
     "moment",
     [
         "changeset:1:running",
-        "changeset:3:running",
+        pytest.param("changeset:3:running", marks=slow),
         pytest.param("changeset:4:executed", marks=slow),
         pytest.param("ended:apply", marks=slow),
         pytest.param("check:after", marks=slow),
@@ -157,7 +157,7 @@ def test_stepwise_run_killed_while_it_migrates_is_rolled_back(stage: Stage, mome
     stage.assert_as_it_was()
 
 
-@pytest.mark.parametrize("moment", ["started:lift", "ended:lift"])
+@pytest.mark.parametrize("moment", ["started:lift", pytest.param("ended:lift", marks=slow)])
 def test_stepwise_run_killed_after_its_proof_is_migrated(stage: Stage, moment: str) -> None:
     run = stage.killed(moment, "run", "good.sql", *STEPWISE)
     stage.assert_blocked(run)
@@ -169,7 +169,7 @@ def test_stepwise_run_killed_after_its_proof_is_migrated(stage: Stage, moment: s
 @pytest.mark.parametrize(
     "moment",
     [
-        "title:take the changes back",
+        pytest.param("title:take the changes back", marks=slow),
         pytest.param("before:migrator.runs.ladder:ledger.put_back", id="rolled back, ledger not"),
         pytest.param("after:migrator.runs.ladder:_roll_back", id="not yet noted", marks=slow),
         pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
@@ -219,7 +219,7 @@ def test_run_killed_while_its_backup_is_restored_is_restored(stage: Stage, momen
         pytest.param("bad-without-rollback.sql", "stepwise", "title:take the changes back", 7, marks=slow),
     ],
 )
-@pytest.mark.parametrize("journal", ["kept", "deleted"])
+@pytest.mark.parametrize("journal", ["deleted", pytest.param("kept", marks=slow)])
 def test_killed_run_is_recovered_by_its_environment(
     stage: Stage, changelog: str, way: str, moment: str, code: int, journal: str
 ) -> None:

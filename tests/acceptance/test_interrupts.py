@@ -93,7 +93,7 @@ def test_killed_pg_restore_halts_and_a_resume_restores(stage: Stage) -> None:
         ("progress:reading", "int", 5),
         pytest.param("ended:preflight", "term", 5, marks=slow),
         pytest.param("started:maintain", "hup", 5, marks=slow),
-        ("ended:maintain", "int", 5),
+        pytest.param("ended:maintain", "int", 5, marks=slow),
         pytest.param("ended:hold", "term", 5, marks=slow),
         ("progress:pg_dump", "term", 5),
         ("changeset:3:running", "term-soon", 6),
@@ -116,7 +116,7 @@ def test_signal_before_the_commit_brings_the_database_back(stage: Stage, moment:
     [
         "before:migrator.liquibase.session:Liquibase.commit",
         pytest.param("ended:commit", marks=slow),
-        "started:lift",
+        pytest.param("started:lift", marks=slow),
         pytest.param("ended:lift", marks=slow),
     ],
 )
@@ -208,7 +208,7 @@ def test_run_that_slept_while_another_ended_it_does_nothing_more(stage: Stage, w
     stage.assert_migrated()
 
 
-@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+@pytest.mark.parametrize("way", ["atomic", pytest.param("stepwise", marks=slow)])
 def test_run_goes_back_when_the_downtime_is_used_up(
     server: Server, crash_template: Login, tmp_path: Path, way: str
 ) -> None:
@@ -243,11 +243,14 @@ def own_server() -> Iterator[tuple[Server, Callable[[], EmbeddedServer]]]:
 
 
 @pytest.mark.parametrize(
-    ("way", "code"),
-    [("atomic", 0), ("stepwise", 6)],
+    ("way", "codes"),
+    [
+        pytest.param("atomic", {0, 6}, marks=slow),  # 6: it was on its way back when it found its lock gone
+        ("stepwise", {6}),
+    ],
 )
 def test_run_whose_server_crashed_is_ended_once_it_is_back(
-    own_server: tuple[Server, Callable[[], EmbeddedServer]], tmp_path: Path, way: str, code: int
+    own_server: tuple[Server, Callable[[], EmbeddedServer]], tmp_path: Path, way: str, codes: set[int]
 ) -> None:
     server, start = own_server
     (tmp_path / "template").mkdir()
@@ -264,8 +267,8 @@ def test_run_whose_server_crashed_is_ended_once_it_is_back(
         stage.pause(0)
         stage.assert_blocked(run)
         answer = stage.migrator("resume", run)
-        assert answer.code == code, answer.err
-        if code == 0:
+        assert answer.code in codes, answer.err
+        if answer.code == 0:
             stage.assert_migrated()
         else:
             stage.assert_as_it_was()
@@ -276,7 +279,9 @@ def held(stage: Stage, moment: str, *arguments: str) -> tuple[subprocess.Popen[s
     place = stage.folder / "held"
     process = stage.begin(moment, f"hold={place}", "run", "good.sql", *arguments)
     settled(
-        lambda: place.with_suffix(".reached").exists() or process.poll() is not None, lambda: "it never came so far"
+        lambda: place.with_suffix(".reached").exists() or process.poll() is not None,
+        lambda: "it never came so far",
+        within_s=LONG_S,
     )
     assert process.poll() is None, ended(process).err
 

@@ -126,7 +126,7 @@ def _kill_worker(_: str) -> None:
 def _when_a_tool_runs(act: Callable[[int], None]) -> Callable[[str], None]:
     def wait() -> None:
         while True:
-            for pid in _descendants(lambda pid: _name(pid) in _TOOLS):
+            for pid in _descendants(lambda pid: _name(pid) in _TOOLS and _is_at_work(pid)):
                 act(pid)
                 return
             time.sleep(0.001)
@@ -161,6 +161,11 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def _is_at_work(pid: int) -> bool:
+    """It has loaded its program, so it will be told of as killed, and has not ended."""
+    return bool(_command_line(pid))
 
 
 def _name(pid: int) -> str:
