@@ -1,5 +1,6 @@
 # Everything needs only Python 3.11 or newer with venv and pip, and make. The environment is made once, from the lock.
 PYTHON ?= python3
+JOBS   ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -11,10 +12,10 @@ demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
 	@$(BIN)/migrator demo
 
 test: $(READY)  ## the test suite
-	@$(BIN)/python -m pytest -m "not slow" $(T)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(T)
 
 test-all: $(READY)  ## the test suite with the slow sweeps
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(T)
 
 check: $(READY)  ## lint, types, layers
 	@$(BIN)/ruff check .
