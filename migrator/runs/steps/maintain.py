@@ -57,6 +57,8 @@ class MaintainStep:
         run.save()
         direction = run.record.direction.value
         fence.note(admin, run.database, changelog=run.record.changelog, target=run.database, direction=direction)
+        if mode is Mode.READ_ONLY:
+            run.not_proven("Nobody wrote while it was read-only: it can be got round, and is sampled once a second.")
         run.progress(self.name, "draining sessions")
         drained = fence.drain(admin, run.database, run_id=run.id, timeout_s=run.environment.limits.drain_s)
         if run.watch is not None:
