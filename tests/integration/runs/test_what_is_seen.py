@@ -1,4 +1,4 @@
-"""What a verification must see although no lock and no name in the changelog tells of it, and what it must not claim."""
+"""What a verification must see though no lock and no name in the changelog tells of it, and what it must not claim."""
 
 from __future__ import annotations
 
