@@ -56,6 +56,7 @@ def restore(
         reporter=conduct.reporter(silent=as_json),
     )
     try:
+        output.note("reading the backup, and comparing the database with it")
         seen = restoring.preview(run, backup_id)
         for line in _lines(run, seen):
             output.note(line)
@@ -93,6 +94,7 @@ def _ask(name: str, given: str | None, database: str) -> None:
                 hint=f"give --confirm {name} where no terminal is attached",
                 code="unconfirmed",
             )
-        given = typer.prompt(f"Type the environment's name ({name}) to replace {database}", err=True, default="")
+        question = f"Type the environment's name ({name}) to replace {database}"
+        given = typer.prompt(question, err=True, default="", show_default=False)
     if given != name:
         raise Refused(f"{given!r} is not the environment's name: nothing was touched", code="unconfirmed")

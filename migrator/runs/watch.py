@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from migrator.errors import FenceBreached, MigratorError, StepFailed
 from migrator.postgres import connect, fence, sessions, waits
 from migrator.postgres.connect import APPLICATION_PREFIX, PgSession
+from migrator.runs.record import Way
 
 if TYPE_CHECKING:
     from migrator.runs.run import Run
@@ -119,7 +120,8 @@ class Watch:
             return
         self._look_at_who_waits(limits.max_blocked_s)
         since = self._maintained_since
-        if since is not None and self._monotonic() - since > limits.max_downtime_s:
+        by_hand = self._run.record.way is Way.RESTORE  # a person decided that it is worth the time
+        if since is not None and self._monotonic() - since > limits.max_downtime_s and not by_hand:
             raise StepFailed(
                 f"Maintenance has lasted longer than limits.max_downtime_s = {limits.max_downtime_s:g}.",
                 code="downtime",

@@ -6,6 +6,7 @@ several moments the latest counts: nothing is dropped earlier than it may be.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,11 +17,12 @@ from migrator.backups.manifest import Manifest
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
 from migrator.errors import MaintenanceFailed, Refused, Unfinished
-from migrator.postgres import databases, fence
+from migrator.postgres import databases, fence, properties, sessions
 from migrator.postgres.databases import RunDatabase
 from migrator.postgres.fence import Fence
 from migrator.postgres.session import Session
 from migrator.runs import stores
+from migrator.runs.byhand.verify import TRIAL
 from migrator.runs.journal import Journal
 from migrator.runs.journal_entries import StoredRun
 
@@ -33,7 +35,7 @@ class Kept:
 
     name: str
     oid: int
-    kind: str  # old: it was swapped out; clone: a backup
+    kind: str  # old: it was swapped out; clone: a backup; trial: left by a verification that was killed
     run_id: str
     since: datetime | None = None
     droppable_from: datetime | None = None
@@ -76,7 +78,8 @@ def listing(
         made = [one for one in databases.run_databases(admin) if one.name.endswith("_old")]
         found = [_old(one, target, admin, journal, open_runs, days) for one in made]
         clones = list(_clones(stores.of_environment(config, environment).list(), target, admin, open_runs, days))
-    return tuple(sorted((*(one for one in found if one is not None), *clones), key=lambda one: one.name))
+    trials = _trials(target, admin)
+    return tuple(sorted((*(one for one in found if one is not None), *clones, *trials), key=lambda one: one.name))
 
 
 def drop(admin: Session, kept: Kept, *, now: datetime) -> None:
@@ -146,6 +149,21 @@ def _clones(
             yield _with_retention(kept, [manifest.created_at, _begun(manifest.run_id)], days)
 
 
+def _trials(target: _Target, admin: Session) -> Iterator[Kept]:
+    """Side databases of `backup verify --restore`: nobody needs one whose process is gone."""
+    for made in databases.run_databases(admin):
+        comment = properties.read(admin, made.name).comment if made.name.endswith("_side") else None
+        if comment is None or not comment.startswith(TRIAL):
+            continue
+        if json.loads(comment.removeprefix(TRIAL)) != {"environment": target.environment, "target": target.database}:
+            continue
+        kept = Kept(name=made.name, oid=made.oid, kind="trial", run_id=made.run_id, why_not="")
+        if sessions.of_run(admin, made.run_id):
+            yield _because(kept, "it is being compared with its backup")
+        else:
+            yield _with_retention(kept, [_begun(made.run_id)], days=0)
+
+
 def _stored(journal: Journal, run_id: str) -> StoredRun | None:
     try:
         return journal.get(run_id)
@@ -205,7 +223,7 @@ def as_json(kept: Kept, *, now: datetime) -> Mapping[str, object]:
 
 def told(kept: Kept, *, now: datetime) -> str:
     """One line for a person."""
-    what = "clone" if kept.kind == "clone" else "old database"
+    what = {"old": "old database", "trial": "side database of a verification"}.get(kept.kind, kept.kind)
     if kept.droppable_from is None or kept.since is None:
         return f"kept {what} {kept.name}: {kept.why_not}; clean leaves it alone"
     date = f"{kept.droppable_from:%Y-%m-%d %H:%M} UTC"

@@ -7,7 +7,6 @@ database: `resume` and `recover` tell the two apart by their OIDs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -55,10 +54,9 @@ class Preview:
 
 
 def held_offline(environment: Environment) -> Environment:
-    """The environment as a restore needs it: offline, and without the limit after which a migration goes back."""
+    """The environment as a restore needs it, whatever a migration of it does."""
     maintenance = environment.maintenance.model_copy(update={"database": "offline"})
-    limits = environment.limits.model_copy(update={"max_downtime_s": math.inf})
-    return environment.model_copy(update={"maintenance": maintenance, "limits": limits})
+    return environment.model_copy(update={"maintenance": maintenance})
 
 
 def preview(run: Run, backup_id: str) -> Preview:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -15,6 +16,8 @@ from migrator.postgres.transactions import statement
 from migrator.runs import reconstruction, state, stores
 from migrator.runs.run import Run
 from migrator.runs.words import count
+
+TRIAL = "migrator-trial:"  # how the comment of a side database begins that is of no use to anybody afterwards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ def _try(run: Run, found: Manifest, *, where: str) -> Restored:
     reconstruction.add_state(run.facts, found)
     try:
         databases.create_empty(admin, side, like=like)
+        admin.execute(statement("COMMENT ON DATABASE {} IS {}", sql.Identifier(side), sql.Literal(_comment(run))))
         stores.dump(run).restore(stores.source(run), stores.of(run).path(found.id), side)
         differences = state.differences(run, side)
     finally:
@@ -75,6 +79,10 @@ def _try(run: Run, found: Manifest, *, where: str) -> Restored:
         differences=tuple(differences),
         not_compared=tuple(run.record.proof.not_proven),
     )
+
+
+def _comment(run: Run) -> str:
+    return TRIAL + json.dumps({"environment": run.environment.name, "target": run.database})
 
 
 def _cannot_use_own_server(run: Run) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from datetime import datetime, timedelta
 
 import pytest
 from psycopg import sql
 
-from migrator.postgres import databases, fence
+from migrator.postgres import databases, fence, sessions
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 from migrator.runs.byhand import kept as keeping
@@ -115,3 +119,24 @@ def test_a_clone_is_restored_by_hand_and_used_up(shop: Shop) -> None:
     assert "is used up by this" in " ".join(done.err.split())
     assert shop.dump() == was
     shop.app_writes()
+
+
+def test_what_a_killed_verification_left_is_dropped_at_once(shop: Shop) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from migrator.cli import boundary\n"
+        "from migrator.cli.app import app\n"
+        "from migrator.runs.byhand import verify\n"
+        "verify.state.differences = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.exit(boundary.run(app, sys.argv[1:]))\n"
+    )
+    argv = ["backup", "verify", backup(shop), "--restore", "--env", ENVIRONMENT, "--config", str(shop.write_config())]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *argv], env={**os.environ, **shop.environ()}, timeout=120, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    [side] = old_databases(shop)
+    with shop.server.session() as admin:
+        sessions.terminate_run(admin, databases.run_databases(admin)[0].run_id)
+    assert call(shop, "clean", "--yes", "--json").json["dropped"] == [side]
+    assert old_databases(shop) == []
