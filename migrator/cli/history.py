@@ -96,13 +96,18 @@ def _state(run: StoredRun) -> str:
     return "running" if run.alive else "left behind"
 
 
+def _of_what(run: StoredRun) -> str:
+    back = run.record.direction == "rollback" and not run.record.changelog.startswith("--")
+    return f"rollback of {run.record.changelog}" if back else run.record.changelog
+
+
 def _row(run: StoredRun) -> tuple[str, ...]:
     from migrator.reports import wording
 
     record = run.record
     took = "" if record.ended_at is None else wording.duration((record.ended_at - record.started_at).total_seconds())
     started = record.started_at.astimezone().strftime("%Y-%m-%d %H:%M")
-    texts = (record.run_id, record.environment, started, _state(run), took, record.changelog)
+    texts = (record.run_id, record.environment, started, _state(run), took, _of_what(run))
     return tuple(wording.one_line(text) for text in texts)
 
 
@@ -112,6 +117,7 @@ def _summary(run: StoredRun) -> dict[str, object]:
         "run_id": record.run_id,
         "environment": record.environment,
         "changelog": record.changelog,
+        "direction": record.direction.value,
         "database": record.database,
         "started_at": record.started_at.isoformat(),
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,

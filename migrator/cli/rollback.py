@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,6 +15,7 @@ from migrator.errors import UsageError
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
+    from migrator.config.models import Environment
     from migrator.runs.facts import Undo
     from migrator.runs.journal_entries import StoredRun
     from migrator.runs.run import Run
@@ -40,6 +42,12 @@ def rollback(
     ] = None,
     config: ConfigPath = None,
     env: EnvironmentName = None,
+    by_changesets: Annotated[
+        bool, typer.Option("--by-changesets", help="Undo a blue/green run by its changesets, not by swapping back.")
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Swap a blue/green run back though users have written since.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the SQL and touch nothing.")] = False,
     param: Annotated[
         list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable.")
@@ -54,6 +62,7 @@ def rollback(
     """Undo a run, all after a tag, or the last changesets: hold users off, back up, undo, verify; or leave it be.
 
     Rows that were written since into what the changesets made are lost, save in the backup that is taken first.
+    A blue/green run is undone by giving the database that it kept its name again, if nobody has written since.
     The exit code tells the state of the database, as that of migrator run does: 0 undone and verified, 3 refused,
     6 and 7 failed and as it was before the rollback.
 
@@ -63,28 +72,42 @@ def rollback(
     migrator rollback --count 2 --env staging
     migrator rollback --to-tag v2026.02 --env production --yes
     """
-    from migrator.runs import engine
+    from migrator.cli.confirm import confirm
+    from migrator.runs import engine, swap_back
     from migrator.runs.opening import new
     from migrator.runs.run import Options
 
     loaded = opening.configuration(config, overrides=overrides, required=False)
     undo = _wanted(loaded, run, to_tag, count, changelog or [])
     parameters = conduct.parameters(param)
+    kept: str | None = None  # the run, if it swapped a copy in and kept the original
     if undo.run_id is not None:
         found = _to_be_undone(loaded, undo.run_id)
+        kept = undo.run_id if swap_back.can_be(found) else None
         env, parameters = env or found.record.environment, {**_parameters_of(found), **parameters}
-    opened = new(
-        loaded,
-        opening.environment(loaded, env),
-        Options(changelog="", accept_no_way_back=accept_no_way_back, confirm=conduct.confirmer(assume_yes=yes)),
-        reporter=conduct.reporter(silent=as_json or dry_run),
-        parameters=parameters,
-        undo=undo,
-    )
+    environment = opening.environment(loaded, env)
+
+    def opened() -> Run:
+        return new(
+            loaded,
+            environment,
+            Options(changelog="", accept_no_way_back=accept_no_way_back, confirm=conduct.confirmer(assume_yes=yes)),
+            reporter=conduct.reporter(silent=as_json or dry_run),
+            parameters=parameters,
+            undo=undo,
+        )
+
+    if kept is not None and not by_changesets:
+        if dry_run:
+            _show_swap(environment, kept, as_json=as_json)
+            return
+        if environment.protected:
+            confirm(f"{environment.name} is protected. Swap back what run {kept} had swapped in?", assume_yes=yes)
+        _swap_back(opened, kept, accept_loss=accept_loss, as_json=as_json)
     if dry_run:
-        _show(opened, as_json=as_json)
+        _show(opened(), as_json=as_json)
         return
-    conduct.conduct(opened, engine.execute, as_json=as_json)
+    conduct.conduct(opened(), engine.execute, as_json=as_json)
 
 
 def _wanted(config: Config, run: str | None, tag: str | None, count: int | None, changelogs: Sequence[str]) -> Undo:
@@ -116,6 +139,35 @@ def _parameters_of(found: StoredRun) -> dict[str, str]:
     from migrator.runs.facts import Facts
 
     return Facts.model_validate(found.facts).changelog_parameters
+
+
+def _swap_back(opened: Callable[[], Run], run_id: str, *, accept_loss: bool, as_json: bool) -> NoReturn:
+    """The database from before has its name again, or the answer says why not. Raises: typer.Exit."""
+    from migrator.runs import swap_back
+
+    def swap(run: Run, *, accept_loss: bool = accept_loss) -> None:
+        swap_back.swap_back(run, run_id, accept_loss=accept_loss)
+
+    record = conduct.story(opened(), swap)
+    written = record.error is not None and record.error.code == "written_since"
+    ask = conduct.confirmer(assume_yes=False)  # --yes is not meant for rows that users wrote
+    if written and not as_json and ask("Swap back all the same, and lose what was written since?"):
+        record = conduct.story(opened(), partial(swap, accept_loss=True))
+    elif written and not as_json:
+        output.note("what was written since is kept by: --by-changesets; it is accepted as lost by: --accept-loss")
+    if as_json:
+        output.result(record.model_dump_json(indent=2))
+    raise typer.Exit(record.exit_code or 0)
+
+
+def _show_swap(environment: Environment, run_id: str, *, as_json: bool) -> None:
+    if as_json:
+        output.json_result({"environment": environment.name, "swaps_back": run_id, "sql": "", "exit_code": 0})
+        return
+    output.note(
+        f"run {run_id} was blue/green: the database that it kept would get its name again, by no SQL of its own"
+    )
+    output.note("the SQL of its changesets is shown by: --by-changesets --dry-run")
 
 
 def _show(run: Run, *, as_json: bool) -> None:

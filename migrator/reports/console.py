@@ -19,7 +19,7 @@ from migrator.reports.current_step import CurrentStep
 from migrator.reports.stream import ForgivingStream
 from migrator.reports.symbols import Symbols
 from migrator.reports.wording import duration, one_line
-from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+from migrator.runs.record import ChangesetRecord, CheckRecord, Direction, RunRecord, StepName
 
 WIDTH = 80
 MAX_WIDTH = 100  # longer lines are hard to read
@@ -70,7 +70,7 @@ class Console:
 
     def started(self, record: RunRecord) -> None:
         """The run, its environment, database and changelog are named."""
-        word = "resumed" if record.steps else "run"
+        word = "resumed" if record.steps else "run" if record.direction is Direction.UPDATE else "rollback"
         with self._lock:
             self._say(Text(one_line(f"{word} {record.run_id} of {record.changelog}"), style="bold"))
             self._say(Text(one_line(f"{record.environment}: {record.database}"), style="dim"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from migrator.reports.wording import count, duration, one_line, size
-from migrator.runs.record import BackupRecord, ChangesetRecord, Outcome, RunRecord, StepName, Way
+from migrator.runs.record import BackupRecord, ChangesetRecord, Direction, Outcome, RunRecord, StepName, Way
 
 
 class Tone(StrEnum):
@@ -44,8 +44,16 @@ _STATES = {
     Outcome.UNFINISHED: "The database is migrated; something after that is left to do.",
     Outcome.HALTED: "The state of the database is not proven; nothing of it was thrown away.",
 }
-# What brings a database back by hand has no changelog.
-_HEADLINES_OF = {
+# What brings a database back by hand has no changelog, or goes against its direction.
+_HEADLINES_OF: Mapping[Way | Direction, Mapping[Outcome, str]] = {
+    Direction.ROLLBACK: {
+        Outcome.MIGRATED: "Rolled back and verified",
+        Outcome.NOTHING_TO_DO: "Nothing to undo",
+        Outcome.FAILED_BEFORE: "Failed before anything was undone",
+        Outcome.ROLLED_BACK: "The rollback failed, and was taken back",
+        Outcome.RESTORED: "The rollback failed, and the backup was restored",
+        Outcome.UNFINISHED: "Rolled back and verified, but not finished",
+    },
     Way.RESTORE: {
         Outcome.FAILED_BEFORE: "Nothing was restored",
         Outcome.UNFINISHED: "Brought back, but not finished",
@@ -56,7 +64,12 @@ _HEADLINES_OF = {
         Outcome.UNFINISHED: "Swapped back, but not finished",
     },
 }
-_STATES_OF = {
+_STATES_OF: Mapping[Way | Direction, Mapping[Outcome, str]] = {
+    Direction.ROLLBACK: {
+        Outcome.MIGRATED: "The changesets are undone.",
+        Outcome.NOTHING_TO_DO: "The ledger holds nothing that was to be undone; the database was not touched.",
+        Outcome.UNFINISHED: "The changesets are undone; something after that is left to do.",
+    },
     Way.RESTORE: {
         Outcome.UNFINISHED: "The database is the backup that was asked for; something after that is left to do.",
     },
@@ -90,7 +103,7 @@ class Verdict:
         outcome = record.outcome
         if outcome is None:
             return cls(tone=Tone.CAUTION, headline="The run has not ended", database=_where_it_stands(record))
-        headline = _of_way(_HEADLINES_OF, record).get(outcome, _HEADLINES[outcome])
+        headline = _of_kind(_HEADLINES_OF, record).get(outcome, _HEADLINES[outcome])
         if outcome is Outcome.INTERRUPTED and not _had_effect(record):
             headline = "An earlier run has not ended" if _is_anothers(record) else "Interrupted"
         return cls(tone=_TONES.get(outcome, Tone.CAUTION), headline=headline, database=_state(outcome, record))
@@ -99,14 +112,15 @@ class Verdict:
 def _state(outcome: Outcome, record: RunRecord) -> str:
     if outcome is Outcome.INTERRUPTED:
         return _where_it_stands(record)
-    sentence = _of_way(_STATES_OF, record).get(outcome, _STATES[outcome])
+    sentence = _of_kind(_STATES_OF, record).get(outcome, _STATES[outcome])
     if outcome in {Outcome.MIGRATED, Outcome.BROUGHT_BACK, Outcome.FAILED_BEFORE} and _held_off(record):
         sentence += " Users are let in again."
     return f"{sentence} {_maintenance_on(record)}".strip()
 
 
-def _of_way(words: Mapping[Way, Mapping[Outcome, str]], record: RunRecord) -> Mapping[Outcome, str]:
-    return words.get(record.way, {}) if record.way is not None else {}
+def _of_kind(words: Mapping[Way | Direction, Mapping[Outcome, str]], record: RunRecord) -> Mapping[Outcome, str]:
+    of_way = words.get(record.way) if record.way is not None else None
+    return of_way if of_way is not None else words.get(record.direction, {})
 
 
 def _where_it_stands(record: RunRecord) -> str:

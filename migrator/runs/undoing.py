@@ -27,6 +27,7 @@ from migrator.runs.steps import lock
 
 _REMEMBERED = 1000  # runs of the journal in which a changeset's changelog is looked for
 _SHOWN = 5
+_UNDONE = {Outcome.MIGRATED, Outcome.UNFINISHED, Outcome.BROUGHT_BACK}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,7 @@ def _of_run(run: Run, held: Sequence[LedgerRow], run_id: str) -> list[LedgerRow]
         )
     for other in run.journal.history(run.environment.name, _REMEMBERED):
         undone = other.facts.get("undo")
-        if other.record.outcome is Outcome.MIGRATED and isinstance(undone, dict) and undone.get("run_id") == run_id:
+        if other.record.outcome in _UNDONE and isinstance(undone, dict) and undone.get("run_id") == run_id:
             raise Refused(f"Run {run_id} was undone by run {other.record.run_id}.", code="undone_already")
     facts = Facts.model_validate(found.facts)
     had = {row.key for row in state.ledger_rows(facts) or []}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -221,3 +225,54 @@ def test_rules_that_held_must_hold_unless_undoing_excuses_them(shop: Shop) -> No
     as_it_was(shop, failed, before)
     assert failed.error is not None
     assert "check prices.sql" in failed.error.message
+
+
+def program(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
+    shop.write_config()
+    migrator = Path(sys.executable).with_name("migrator")
+    env = {**os.environ, **shop.environ(), "COLUMNS": "200"}
+    return subprocess.run(
+        [migrator, *arguments], cwd=shop.folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_program_shows_the_sql_asks_for_one_target_and_undoes(shop: Shop) -> None:
+    done(shop.run(shop.sql("\nselect 1", name="earlier.sql")))
+    first = done(shop.run(shop.sql(WISH, NOTE)))
+    before = shop.dump()
+    shown = program(shop, "rollback", first.run_id, "--env", "staging", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.index("drop column note") < shown.stdout.index("drop table wish")
+    assert "release.sql::2::ann" in shown.stderr
+    shown = program(shop, "rollback", "--count", "3", "--env", "staging", "--dry-run", "--json")
+    answer = json.loads(shown.stdout)
+    assert shown.returncode == 3
+    assert "earlier.sql::1::ann has no rollback" in answer["error"]["message"]
+    assert shop.dump() == before, "nothing was touched"
+    both = program(shop, "rollback", first.run_id, "--count", "1", "--env", "staging")
+    assert (both.returncode, "one of them" in both.stderr) == (2, True)
+    assert program(shop, "rollback", "20260101t000000_0000", "--env", "staging").returncode == 3
+    undo = program(shop, "rollback", first.run_id, "--json")
+    assert undo.returncode == 0, undo.stderr
+    record = json.loads(undo.stdout)
+    assert (record["outcome"], record["direction"]) == ("migrated", "rollback")
+    assert "wish" not in shop.tables()
+    again = program(shop, "rollback", first.run_id)
+    assert again.returncode == 3
+    assert f"was undone by run {record['run_id']}" in again.stderr
+
+
+def test_a_blue_green_run_is_swapped_back_or_says_what_would_be_lost(shop: Shop) -> None:
+    before, oid = shop.dump(), shop.oid()
+    first = done(shop.run(shop.sql(WISH), {"way": "bluegreen"}))
+    assert shop.oid() != oid
+    shop.execute("insert into wish (name) values ('late')")
+    lost = program(shop, "rollback", first.run_id)
+    assert lost.returncode == 3, lost.stderr
+    assert "public.wish has 1 rows" in lost.stderr
+    assert "--accept-loss" in lost.stderr
+    back = program(shop, "rollback", first.run_id, "--accept-loss")
+    assert back.returncode == 0, back.stderr
+    assert "Swapped back" in back.stderr
+    assert shop.oid() == oid
+    assert shop.dump() == before
