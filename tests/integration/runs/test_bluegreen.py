@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +26,10 @@ from migrator.runs import byhand, since, swap_back
 from migrator.runs.journal import Journal
 from migrator.runs.record import Outcome, RunRecord, StepName, Way
 from migrator.runs.run import Run
+from tests import shop as shops
 from tests.acceptance.stage import Stage, crash_template, staged
 from tests.conftest import Server
+from tests.integration.runs.conftest import Template
 from tests.shop import ENVIRONMENT, Shop, conninfo
 
 __all__ = ["crash_template"]
@@ -370,3 +375,61 @@ def test_run_killed_on_its_way_back_is_as_it_was(stage: Stage, moment: str) -> N
     answer = stage.migrator("resume", run)
     assert answer.code == 6, answer.err
     stage.assert_as_it_was()
+
+
+_TAKES_BACK = """
+import os, signal, sys
+from pathlib import Path
+from migrator.config.load import load
+from migrator.postgres import databases
+from migrator.runs import byhand, swap_back
+from migrator.runs.journal import Journal
+
+folder, run_id, moment = sys.argv[1:]
+config = load(Path(folder) / "migrator.toml", os.environ, {})
+journal = Journal.open(config.journal.url, config.base)
+run = byhand.opened(config, config.environment("crash"), doing="good.sql", journal=journal)
+swap = databases.swap
+
+def dies(*args, **kwargs):
+    if moment == "after":
+        swap(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+databases.swap = dies
+print(run.id, flush=True)
+swap_back.swap_back(run, run_id)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("journal", ["kept", "deleted"])
+def test_swap_back_that_is_killed_around_the_swap_is_ended(stage: Stage, moment: str, journal: str) -> None:
+    done = stage.migrator("run", "good.sql", "--way", "bluegreen", "--json")
+    assert done.code == 0, done.err
+    migrated = stage.now().oid
+    argv = [sys.executable, "-c", _TAKES_BACK, str(stage.folder), done.json["run_id"], moment]
+    killed = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if journal == "deleted":
+        for file in (stage.folder / ".migrator").glob("journal.db*"):
+            file.unlink()
+        answer = stage.migrator("recover")
+    else:
+        answer = stage.migrator("resume", killed.stdout.strip())
+    assert answer.code == (5 if (moment, journal) == ("before", "deleted") else 0), answer.err
+    assert not stage.is_fenced()
+    original = stage.properties.oid
+    assert stage.now().oid == (migrated if answer.code == 5 else original)
+    assert [name.rsplit("_", 1)[1] for name in stage.databases()] == ["old"]
+    if answer.code == 0:
+        assert stage.picture() == stage.pictured
+
+
+def test_a_run_on_16_swaps_too(server16: Server, template: Template, tmp_path: Path) -> None:
+    with shops.database(server16, template=template(server16)) as login:
+        shop = Shop(server=server16, login=login, folder=tmp_path)
+        original = shop.oid()
+        record = shop.run(shop.sql(CONCURRENTLY, *ENUM_AT_ONCE), AUTO)
+        assert (record.error, record.outcome, record.way) == (None, Outcome.MIGRATED, Way.BLUEGREEN)
+        assert run_databases(shop, record) == {"old": original}
