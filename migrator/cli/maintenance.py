@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from migrator.cli import opening, output
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName
-from migrator.errors import Locked, MaintenanceFailed, Refused
+from migrator.errors import Locked, MaintenanceFailed, Refused, UsageError
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
@@ -42,6 +43,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
                 "run_id": standing.run_id if standing else None,
                 "reason": standing.reason if standing else None,
                 "since": standing.since.isoformat() if standing else None,
+                "until": standing.until.isoformat() if standing and standing.until else None,
                 "outside": [{"name": name, "on": one.on, "detail": one.detail} for name, one in outside],
             }
         )
@@ -49,8 +51,9 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
     if standing is None:
         output.result(f"{database}: no fence stands")
     else:
+        until = f" until {standing.until:%Y-%m-%d %H:%M:%S} UTC" if standing.until is not None else ""
         output.result(
-            f"{database}: {standing.mode.value} since {standing.since:%Y-%m-%d %H:%M:%S} UTC, "
+            f"{database}: {standing.mode.value} since {standing.since:%Y-%m-%d %H:%M:%S} UTC{until}, "
             f"by {standing.run_id}: {standing.reason or 'no reason given'}"
         )
     for name, one in outside:
@@ -62,15 +65,24 @@ def on(
     *,
     mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="offline or read-only.")] = "offline",
     reason: Annotated[str, typer.Option("--reason", help="Why; shown to whoever asks.", show_default=False)],
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="T", help="When `--expired` may lift it: +30m, +2h, or an ISO time."),
+    ] = None,
     config: ConfigPath = None,
     env: EnvironmentName = None,
     yes: AssumeYes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Hold users off: the outside providers first, then the database itself. Safe to repeat.
 
+    Nothing ends it by itself: `migrator maintenance off` does, and past --until `migrator recover --expired`.
+
     \b
     migrator maintenance on --mode offline --reason "moving to a larger disk" --env production
+    migrator maintenance on --mode read-only --reason "counting" --until +30m --env staging
     """
+    from migrator.cli import moments
     from migrator.cli.confirm import confirm
     from migrator.postgres import fence
     from migrator.runs.run import MANUAL
@@ -82,11 +94,33 @@ def on(
         confirm(f"{environment.name} is protected. Hold its users off ({mode})?", assume_yes=yes)
     database, admin = _admin(loaded, environment)
     with closing(admin):
+        ends = moments.until(until, _now(admin)) if until is not None else None
         for provider in _outside(loaded, environment):
             provider.on(MANUAL)
-        fence.put_up(admin, database, run_id=MANUAL, mode=fence.Mode(mode), environment=environment.name, reason=reason)
+        standing = fence.put_up(
+            admin,
+            database,
+            run_id=MANUAL,
+            mode=fence.Mode(mode),
+            environment=environment.name,
+            reason=reason,
+            until=ends,
+        )
         drained = fence.drain(admin, database, run_id=MANUAL, timeout_s=environment.limits.drain_s)
+    if as_json:
+        output.json_result(
+            {
+                "environment": environment.name,
+                "database": database,
+                "mode": mode,
+                "until": standing.until.isoformat() if standing.until else None,
+                "sessions_ended": drained.terminated,
+            }
+        )
+        return
     output.note(f"{database} is {mode}; {drained.terminated} sessions were ended")
+    if standing.until is not None:
+        output.note(f"until {standing.until:%Y-%m-%d %H:%M:%S} UTC: then `migrator recover --expired` lifts it")
 
 
 @app.command()
@@ -97,17 +131,27 @@ def off(
     force: Annotated[
         bool, typer.Option("--force", help="Also where a run put it on: you have made sure of the database yourself.")
     ] = False,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Only what a person put on, and only past its --until.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let users in again: the database first, then the outside providers in reverse. Safe to repeat.
 
     \b
     migrator maintenance off --env production
     migrator maintenance off --env production --force     (after a halted run was repaired by hand)
+    migrator maintenance off --env production --expired   (from a schedule)
     """
     from migrator.postgres import fence, sessions
     from migrator.runs.run import MANUAL
 
+    if force and expired:
+        raise UsageError("--force and --expired exclude each other")
     loaded, environment = _opened(config, env)
+    if expired:
+        _tell_off(environment, lifted=lift_expired(loaded, environment), as_json=as_json)
+        return
     database, admin = _admin(loaded, environment)
     left = _left_behind(loaded, environment) if force else []
     with closing(admin):
@@ -125,18 +169,56 @@ def off(
                 hint="let it end, or end its process first",
             )
         fence.take_down(admin, database, run_id=None if force else MANUAL)
+    _outside_off(loaded, environment, run_id)
+    for ended in left:
+        _end(loaded, environment, ended)
+        output.note(f"run {ended} is ended: what the database is now was decided by a person")
+    _tell_off(environment, lifted=True, as_json=as_json)
+
+
+def lift_expired(config: Config, environment: Environment) -> bool:
+    """Whether maintenance that a person had put on was past its time; it is off then. Safe to repeat.
+
+    Raises: MaintenanceFailed naming what is still on.
+    """
+    from migrator.postgres import fence
+    from migrator.runs.run import MANUAL
+
+    database, admin = _admin(config, environment)
+    with closing(admin):
+        standing = fence.read(admin, database)
+        if standing is None or standing.run_id != MANUAL or standing.until is None or standing.until > _now(admin):
+            return False
+        fence.take_down(admin, database, run_id=MANUAL)
+    _outside_off(config, environment, MANUAL)
+    return True
+
+
+def _now(admin: PgSession) -> datetime:
+    """By the server's clock, to which everybody looks."""
+    [(epoch,)] = admin.rows("select extract(epoch from clock_timestamp())")
+    return datetime.fromtimestamp(float(epoch or 0), UTC)
+
+
+def _outside_off(config: Config, environment: Environment, run_id: str) -> None:
     problems = []
-    for provider in reversed(_outside(loaded, environment)):
+    for provider in reversed(_outside(config, environment)):
         try:
             provider.off(run_id, {})
         except MaintenanceFailed as error:
             problems.append(f"{provider.name}: {error.message}")
     if problems:
-        raise MaintenanceFailed(f"still on: {'; '.join(problems)}", hint="mend it, and call this command again")
-    for ended in left:
-        _end(loaded, environment, ended)
-        output.note(f"run {ended} is ended: what the database is now was decided by a person")
-    output.note(f"{database}: users are let in")
+        raise MaintenanceFailed(
+            f"still on: {'; '.join(problems)}",
+            hint=f"mend it, then: migrator maintenance off --env {environment.name}",
+        )
+
+
+def _tell_off(environment: Environment, *, lifted: bool, as_json: bool) -> None:
+    if as_json:
+        output.json_result({"environment": environment.name, "lifted": lifted})
+    else:
+        output.note(f"{environment.name}: {'users are let in' if lifted else 'no maintenance is past its time'}")
 
 
 def _left_behind(config: Config, environment: Environment) -> list[str]:
@@ -156,8 +238,6 @@ def _left_behind(config: Config, environment: Environment) -> list[str]:
 
 def _end(config: Config, environment: Environment, run_id: str) -> None:
     """The run cannot be resumed any more: users are writing again, and a restore would lose what they write."""
-    from datetime import UTC, datetime
-
     from migrator.runs.journal import Journal
     from migrator.runs.record import Outcome
 

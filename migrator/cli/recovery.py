@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from migrator.cli import conduct, opening, output
+from migrator.cli.maintenance import lift_expired
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
 from migrator.errors import Refused
 
@@ -61,7 +62,7 @@ def recover(
     config: ConfigPath = None,
     env: EnvironmentName = None,
     expired: Annotated[
-        bool, typer.Option("--expired", help="Only where the lease has ended: safe to call from a schedule.")
+        bool, typer.Option("--expired", help="Only past a run's lease or a person's --until: for a schedule.")
     ] = False,
     force: Force = False,
     yes: AssumeYes = False,
@@ -77,7 +78,7 @@ def recover(
     from migrator.runs import reconstruction
     from migrator.runs.journal import Journal
     from migrator.runs.opening import login_of, stored
-    from migrator.runs.run import Options
+    from migrator.runs.run import MANUAL, Options
 
     loaded = opening.configuration(config, overrides=overrides, required=False)
     environment = opening.environment(loaded, env)
@@ -94,6 +95,12 @@ def recover(
         opened = stored(loaded, environment, journal.get(left.run_id), options, journal=journal, reporter=reporter)
         _end(opened, back=True, force=force, as_json=as_json)
     known = reconstruction.from_fence(loaded, environment, options, journal=journal, reporter=reporter)
+    if known is None and expired and lift_expired(loaded, environment):
+        if as_json:
+            output.json_result({"run_id": MANUAL, "outcome": "lifted", "exit_code": 0})
+        else:
+            output.result(f"{environment.name}: maintenance by hand was past its time, and is off")
+        return
     if known is None:
         if as_json:
             output.json_result({"run_id": None, "outcome": None, "exit_code": 0})

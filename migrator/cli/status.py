@@ -29,6 +29,7 @@ class Status:
     maintenance: str | None  # the fence's mode; None where none stands
     fence_run: str | None
     fence_reason: str | None
+    fence_until: str | None  # when a person who put it up expected it to end
     databases: list[str]  # those that runs have made and kept
     kept: list[Mapping[str, object]]  # those of them that were swapped out, and clones: since when, till when
     next_command: str | None
@@ -95,6 +96,7 @@ def _status(config: Config, environment: Environment) -> tuple[Status, Mapping[s
         maintenance=standing.mode.value if standing else None,
         fence_run=standing.run_id if standing else None,
         fence_reason=standing.reason if standing else None,
+        fence_until=standing.until.isoformat() if standing and standing.until else None,
         databases=made,
         kept=[keeping.as_json(one, now=now) for one in kept],
         next_command=following,
@@ -126,7 +128,8 @@ def _lines(found: Status, kept: Mapping[str, str]) -> list[str]:
     if found.maintenance is None:
         lines.append("maintenance is off")
     else:
-        lines.append(f"maintenance is on: {found.maintenance}, by run {found.fence_run} ({found.fence_reason})")
+        until = f", until {found.fence_until}" if found.fence_until else ""
+        lines.append(f"maintenance is on: {found.maintenance}, by run {found.fence_run} ({found.fence_reason}){until}")
     lines += [kept.get(name, f"kept database {name}") for name in sorted({*found.databases, *kept})]
     if found.next_command is not None:
         lines.append(f"next: {found.next_command}")

@@ -80,7 +80,7 @@ def put_up(
 
     `keep_user` is the login that keeps CONNECT (default: that of `admin`). Sessions that are there already are
     for `drain`. Safe to repeat: the same run finds its own fence, closes it where it was opened, and what was saved
-    the first time stays.
+    the first time stays; a new `until` takes the place of the old.
 
     Raises: MaintenanceFailed, and nothing has changed; code `fence_stands` when another run's or a person's fence is
     there. ConnectionFailed: then it may stand.
@@ -91,7 +91,8 @@ def put_up(
         if fence is not None:
             if (fence.run_id, fence.mode) != (run_id, mode):
                 raise _not_ours(database, fence)
-            fence = replace(fence, reopened=grants.in_order((*fence.reopened, *opened_since(now, fence))))
+            reopened = grants.in_order((*fence.reopened, *opened_since(now, fence)))
+            fence = replace(fence, reopened=reopened, until=until or fence.until)
         else:
             [(xid, epoch, user)] = admin.rows(_NOW)
             fence = Fence(
