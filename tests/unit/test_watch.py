@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from migrator.errors import StepFailed
+from migrator.runs.record import Way
 from migrator.runs.watch import LockLost, Watch
 
 
@@ -58,11 +59,11 @@ class Setting:
             journal=self.journal,
             liquibase=self.worker,
             environment=SimpleNamespace(limits=limits),
-            record=SimpleNamespace(environment="staging"),
+            record=SimpleNamespace(environment="staging", way=Way.ATOMIC),
             facts=SimpleNamespace(committed=False, breaches=[]),
             warn=lambda _text: None,
         )
-        self.watch = Watch(self.run, cast("Any", Session()), monotonic=lambda: self.now_s)
+        self.watch = Watch(cast("Any", self.run), cast("Any", Session()), monotonic=lambda: self.now_s)
 
     def look_after(self, seconds: float) -> None:
         """One turn of the thread, later."""
