@@ -10,6 +10,7 @@ import typer
 
 from migrator import __version__
 from migrator.cli import (
+    adopt,
     backup_commands,
     boundary,
     check,
@@ -65,6 +66,7 @@ app.command()(run.run)
 app.command()(recovery.resume)
 app.command()(recovery.recover)
 app.command()(rollback.rollback)
+app.command()(adopt.adopt)
 app.command()(status.status)
 app.command()(check.check)
 app.command()(clean.clean)

@@ -121,6 +121,23 @@ def put_back(
         session.execute(sql.SQL("; ").join(statements).as_string(None))
 
 
+def move(session: Session, schema: str | None, moves: Sequence[tuple[LedgerRow, str]], *, table: str = TABLE) -> None:
+    """Each row's path is the one beside it; nothing else of the ledger is touched. One implicit transaction.
+
+    Raises: StepFailed, also when there is no ledger.
+    """
+    name = _found(session, schema, table)
+    if name is None:
+        raise StepFailed(f"there is no ledger {table}", code="ledger_gone")
+    update = sql.SQL("UPDATE {} SET filename = {} WHERE filename = {} AND id = {} AND author = {}")
+    statements = [
+        update.format(name, *(sql.Literal(text) for text in (path, row.path, row.id, row.author)))
+        for row, path in moves
+    ]
+    if statements:
+        session.execute(sql.SQL("; ").join(statements).as_string(None))
+
+
 def lock_holder(session: Session, schema: str | None = None, *, lock_table: str = LOCK_TABLE) -> LockHolder | None:
     """Who holds the changelog lock, by its row; None when nobody does or there is no such table.
 
