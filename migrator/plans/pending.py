@@ -42,7 +42,7 @@ def _refuse_other_paths(found: Sequence[Changeset], ledger: Sequence[LedgerRow],
             raise Refused(
                 f"Changeset {changeset.id} by {changeset.author} ran already under the path {other}; here it is "
                 f"{changeset.path}, and Liquibase would run it again.",
-                hint=_root_hint(changeset.path, other, root),
+                hint=f"{_root_hint(changeset.path, other, root)} Or let the ledger take this path: migrator adopt.",
                 code="other_path",
             )
 

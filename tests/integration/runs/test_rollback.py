@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from migrator.runs.record import Direction, Outcome, RunRecord, Way
 from tests.shop import Shop
 
+REPOSITORY = Path(__file__).parents[3]
 STEPWISE = {"way": "stepwise"}
 WISH = "\ncreate table wish (id serial primary key, name text);\n--rollback drop table wish"
 NOTE = "\nalter table orders add column note text;\n--rollback alter table orders drop column note"
@@ -276,3 +278,39 @@ def test_a_blue_green_run_is_swapped_back_or_says_what_would_be_lost(shop: Shop)
     assert "Swapped back" in back.stderr
     assert shop.oid() == oid
     assert shop.dump() == before
+
+
+def killed(shop: Shop, moment: str, *arguments: str) -> str:
+    """The program was killed at that moment of a rollback; the id of its run."""
+    config = shop.write_config()
+    env = {**os.environ, **shop.environ()}
+    argv = [sys.executable, "-m", "tests.acceptance.victim", moment, "kill", "rollback", *arguments]
+    done = subprocess.run(
+        [*argv, "--config", str(config)],
+        cwd=REPOSITORY,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stderr.split()[1]
+
+
+@pytest.mark.parametrize(
+    ("way", "forget", "code"),
+    [("atomic", False, 0), ("atomic", True, 6), ("stepwise", False, 7), ("stepwise", True, 7)],
+)
+def test_a_killed_rollback_is_ended(shop: Shop, way: str, forget: bool, code: int) -> None:
+    before = shop.dump()
+    first = done(shop.run(shop.sql(WISH, NOTE)))
+    migrated = shop.dump()
+    run = killed(shop, "changeset:1:rolled_back", first.run_id, "--set", f"way={way}")
+    if forget:
+        for file in (shop.folder / ".migrator").glob("journal.db*"):
+            file.unlink()
+    ended = program(shop, *(["recover"] if forget else ["resume", run]), "--set", f"way={way}")
+    assert ended.returncode == code, ended.stderr
+    assert shop.dump() == (before if code == 0 else migrated)
+    shop.app_writes()
