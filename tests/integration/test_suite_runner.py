@@ -332,7 +332,7 @@ def test_a_statement_that_takes_too_long_is_asked_once(runner: SuiteRunner, via:
     taken = time.monotonic() - started
     assert [result.success for result in found] == [False, True, True]
     assert "statement timeout" in (found[0].detail or "")
-    assert taken < 2.9  # it is two statements; three tries of each would take 6 s
+    assert taken < 5.5  # it is two statements of 1 s; three tries of each would take 6 s
 
 
 def test_a_suite_with_many_slow_statements_is_given_up(runner: SuiteRunner, via: Login | HeldSession) -> None:
