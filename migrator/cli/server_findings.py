@@ -84,6 +84,7 @@ def _server(server: ServerInfo, found: list[Obstacle]) -> Iterator[Finding]:
 
 def _privileges(environment: Environment, login: Login, admin: PgSession) -> Iterator[Finding]:
     from migrator.plans import obstacles
+    from migrator.postgres import databases
 
     fenced = environment.maintenance.database != "none"
     copies = environment.backup.restore != "never" or "clone" in environment.backup.kinds or environment.bluegreen
@@ -111,6 +112,13 @@ def _privileges(environment: Environment, login: Login, admin: PgSession) -> Ite
     elif not found:
         yield Finding(name="privileges", status="ok", detail=f"{user} may do all that a run does")
     yield from _problems("database", obstacles.of_database(admin, login.database, offline=False))
+    for folder in databases.orphan_folders(admin):
+        yield Finding(
+            name="disk",
+            status="warning",
+            detail=f"the folder {folder} of the data directory belongs to no database: a copy that a crash cut off",
+            remedy="make sure that no CREATE DATABASE is at work, then remove it by hand",
+        )
 
 
 def _problems(name: str, found: list[Obstacle]) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ class Status:
     fence_reason: str | None
     fence_until: str | None  # when a person who put it up expected it to end
     databases: list[str]  # those that runs have made and kept
+    orphan_folders: list[str]  # what a server crash in a copy left behind; only a superuser's login sees them
     kept: list[Mapping[str, object]]  # those of them that were swapped out, and clones: since when, till when
     next_command: str | None
 
@@ -67,6 +68,7 @@ def _status(config: Config, environment: Environment) -> tuple[Status, Mapping[s
         login, role="status", run_id="status", database=environment.maintenance_database, read_only=True
     ) as admin:
         standing = fence.read(admin, login.database)
+        orphans = databases.orphan_folders(admin)
         made = [database.name for database in databases.run_databases(admin)]
         kept: tuple[keeping.Kept, ...] = ()
         now = keeping.now_of(admin)
@@ -98,6 +100,7 @@ def _status(config: Config, environment: Environment) -> tuple[Status, Mapping[s
         fence_reason=standing.reason if standing else None,
         fence_until=standing.until.isoformat() if standing and standing.until else None,
         databases=made,
+        orphan_folders=orphans,
         kept=[keeping.as_json(one, now=now) for one in kept],
         next_command=following,
     )
@@ -131,6 +134,7 @@ def _lines(found: Status, kept: Mapping[str, str]) -> list[str]:
         until = f", until {found.fence_until}" if found.fence_until else ""
         lines.append(f"maintenance is on: {found.maintenance}, by run {found.fence_run} ({found.fence_reason}){until}")
     lines += [kept.get(name, f"kept database {name}") for name in sorted({*found.databases, *kept})]
+    lines += [f"folder of no database, left by a crash in a copy: {folder}" for folder in found.orphan_folders]
     if found.next_command is not None:
         lines.append(f"next: {found.next_command}")
     return lines

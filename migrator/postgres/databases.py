@@ -69,6 +69,21 @@ def run_databases(admin: Session) -> list[RunDatabase]:
     return [RunDatabase(name or "", int(oid or 0)) for name, oid in found if _RUN_DATABASE.fullmatch(name or "")]
 
 
+def orphan_folders(admin: Session) -> list[str]:
+    """Folders below the data directory that belong to no database: what a server crash in a copy leaves behind.
+
+    Only a superuser may look there; for any other login the list is empty. Nothing removes them by itself.
+    """
+    [(superuser,)] = admin.rows("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
+    if superuser != "t":
+        return []
+    found = admin.rows(
+        "SELECT 'base/' || name FROM pg_ls_dir('base') AS name"
+        " WHERE name ~ '^[0-9]+$' AND NOT EXISTS (SELECT FROM pg_database WHERE oid = name::oid) ORDER BY 1"
+    )
+    return [str(folder) for (folder,) in found]
+
+
 def unused_oid(admin: Session) -> int | None:
     """An OID that a copy can be given, to be written down before it is made; None on 14, which cannot be told one."""
     if major(admin) < 15:

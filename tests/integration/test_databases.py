@@ -297,3 +297,14 @@ def test_missing_rights_are_named(server: Server) -> None:
         "this login lacks CREATEDB",
         f'this login does not inherit the rights of the owner "{shop.owner}"',
     ]
+
+
+def test_a_folder_that_a_crash_left_is_named_to_a_superuser_alone(server: Server) -> None:
+    with connect(server.admin, role="test", run_id="test") as admin:
+        admin.execute("COPY (SELECT 1) TO PROGRAM 'mkdir base/999999999'")
+        try:
+            assert databases.orphan_folders(admin) == ["base/999999999"]
+            with connect(server.migrator, role="test", run_id="test") as other:
+                assert databases.orphan_folders(other) == []
+        finally:
+            admin.execute("COPY (SELECT 1) TO PROGRAM 'rmdir base/999999999'")
