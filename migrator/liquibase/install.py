@@ -17,6 +17,8 @@ from typing import Any
 
 from migrator.errors import ConfigError, ToolFailed
 
+_TRIES = 3  # of a download that a passing network error ended
+_LONGEST_PAUSE_S = 2.0
 _OLDEST_JAVA = 17  # Liquibase 5 is compiled for it
 
 
@@ -183,12 +185,19 @@ def _is_intact(path: Path, pin: Pin) -> bool:
 
 
 def _fetch(pin: Pin, staging: Path, folder: Path) -> None:
-    from jgo.maven import MavenContext
+    import requests
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
     name = f"{pin.group}:{pin.artifact}:{pin.version}"
+    transient = (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
+    patiently = Retrying(
+        retry=retry_if_exception_type(transient),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random_exponential(multiplier=0.2, max=_LONGEST_PAUSE_S),
+        reraise=True,
+    )
     try:
-        context = MavenContext(repo_cache=staging)
-        fetched = context.project(pin.group, pin.artifact).at_version(pin.version).artifact().resolve()
+        fetched = patiently(_resolve, pin, staging)
     except Exception as error:  # jgo raises whatever its HTTP client raised
         raise ToolFailed(
             f"{name} could not be fetched from the Maven repository: {error}",
@@ -203,6 +212,13 @@ def _fetch(pin: Pin, staging: Path, folder: Path) -> None:
             hint="Something between here and the Maven repository changes files. Do not work around it.",
         )
     _move_into_place(fetched, folder / pin.file_name)
+
+
+def _resolve(pin: Pin, staging: Path) -> Path:
+    from jgo.maven import MavenContext
+
+    context = MavenContext(repo_cache=staging)
+    return Path(context.project(pin.group, pin.artifact).at_version(pin.version).artifact().resolve())
 
 
 def _move_into_place(source: Path, target: Path) -> None:
