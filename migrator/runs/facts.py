@@ -71,7 +71,6 @@ class Facts(BaseModel):
     changelog_parameters: dict[str, str] = Field(default_factory=dict)  # lock: those of the command line
     takes_back: str | None = None  # lock: the blue/green run whose swap is taken back
     accept_loss: bool = False  # lock: also where somebody has written since
-    overrides: dict[str, str] = Field(default_factory=dict)  # lock: configuration given on the command line
     undo: Undo | None = None  # lock: what a rollback is to undo; its changelogs are known after preflight
     # preflight
     system_identifier: str | None = None
