@@ -46,6 +46,7 @@ class Watch:
         self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
         self._guard = threading.Lock()
         self._looking = threading.Lock()  # for intruders: not while the fence is taken down
+        self._ending = threading.Lock()  # held while an alarm ends sessions: the next step's are not among them
         self._going_back = False
         self.alarm: MigratorError | None = None
 
@@ -67,7 +68,8 @@ class Watch:
 
     def going_back(self) -> None:
         """From now on no limit ends a session of this run: what works now is the way back."""
-        self._going_back = True
+        with self._ending:
+            self._going_back = True
 
     def check(self) -> None:
         """The run still owns its database, looked up now.
@@ -79,8 +81,10 @@ class Watch:
 
     def check_alarm(self) -> None:
         """Nothing has been seen that ends the run; nobody is asked. Raises: the first alarm."""
-        if self.alarm is not None and not self._run.facts.committed:
-            raise self.alarm
+        with self._ending:
+            alarm = self.alarm
+        if alarm is not None and not self._run.facts.committed:
+            raise alarm
 
     def check_ownership(self) -> None:
         """The lock is held and the lease renewed, now. Raises: LockLost; StepFailed when the journal is out of use."""
@@ -100,8 +104,9 @@ class Watch:
                 self._give_up(error)
                 return
             except MigratorError as error:
-                if not self._only_watches:
-                    self._raise_alarm(error)
+                with self._ending:
+                    if not self._only_watches:
+                        self._raise_alarm(error)
 
     def _look(self) -> None:
         limits = self._run.environment.limits

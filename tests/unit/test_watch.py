@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -118,3 +119,28 @@ def test_a_journal_in_trouble_ends_the_work_only_when_the_lease_is_about_to_end(
     setting.look_after(16.0)
     assert setting.watch.alarm is not None
     assert setting.worker.killed
+
+
+def test_the_way_back_begins_when_the_alarm_has_ended_its_sessions(setting: Setting) -> None:
+    """Else the alarm ends the sessions of the way back, too."""
+    killing, go_on, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def kill() -> None:
+        killing.set()
+        go_on.wait(10.0)
+
+    def go_back() -> None:
+        setting.watch.going_back()
+        begun.set()
+
+    cast("Any", setting.worker).kill = kill
+    watching = threading.Thread(target=setting.look_after, args=(101.0,))
+    watching.start()
+    assert killing.wait(10.0)
+    returning = threading.Thread(target=go_back)
+    returning.start()
+    assert not begun.wait(0.2)
+    go_on.set()
+    assert begun.wait(10.0)
+    watching.join()
+    returning.join()
