@@ -16,7 +16,7 @@ from migrator.postgres import catalog, schema_fingerprint, sessions, soundness
 from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.session import Session
-from migrator.runs import inspection, liquibase_session, restore, state, stores, undoing
+from migrator.runs import gates, inspection, liquibase_session, restore, state, stores, undoing
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, Outcome, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -59,6 +59,7 @@ class PreflightStep:
             self._plan(run, changesets, held)
             found += self._obstacles(run, target)
         _refuse(found)
+        gates.pass_through(run)
         self._liquibase_lock(run)
         self._estimate(run)
         self._confirm(run)
