@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench format docs lock clean
+.PHONY: demo test test-slow test-all check bench format docs lock clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
@@ -14,8 +14,10 @@ demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(T)
 
-test-all: $(READY)  ## the test suite with the slow sweeps
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(T)
+test-slow: $(READY)  ## the slow sweeps, which the test suite leaves out
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow $(T)
+
+test-all: test test-slow  ## the test suite, then the slow sweeps
 
 check: $(READY)  ## lint, types, layers
 	@$(BIN)/ruff check .
