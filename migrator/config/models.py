@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     InstanceOf,
@@ -20,10 +18,8 @@ from pydantic import (
 )
 
 from migrator.config.login import Login
+from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
 
-Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 Profile = Literal["guarded", "online"]
 ChosenWay = Literal["auto", "atomic", "bluegreen", "stepwise"]
 ChosenProof = Literal["auto", "full", "touched", "write_set"]
@@ -32,7 +28,6 @@ BackupKind = Literal["dump", "clone"]
 RestorePolicy = Literal["automatic", "ask", "never"]
 
 MOST_JOBS = 4
-LONGEST_NAME_BYTES = 63  # PostgreSQL cuts longer identifiers off without an error
 ENVIRONMENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 _NOT_YET = ("pitr", "rds", "aurora")
 
@@ -40,12 +35,6 @@ _NOT_YET = ("pitr", "rds", "aurora")
 def default_jobs() -> int:
     """The number of cores, at most 4."""
     return max(1, min(MOST_JOBS, os.cpu_count() or 1))
-
-
-def _not_blank(value: object) -> object:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("is empty")
-    return value
 
 
 def _known_kind(value: object) -> object:
@@ -66,27 +55,11 @@ def _folder(value: str) -> str:
     return value
 
 
-def _name(value: str) -> str:
-    if len(value.encode()) > LONGEST_NAME_BYTES:
-        raise ValueError(f"is longer than {LONGEST_NAME_BYTES} bytes; PostgreSQL would cut it off")
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    return value
-
-
 def _no_limit(value: object) -> object:
     return None if value == "none" else value
 
 
-FilePath = Annotated[Path, BeforeValidator(_not_blank)]
-Identifier = Annotated[Text, AfterValidator(_name)]
 Argv = Annotated[tuple[Text, ...], Field(min_length=1)]
-
-
-class Settings(BaseModel):
-    """What every part of the configuration has in common."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class FlagProvider(Settings):

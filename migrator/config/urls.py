@@ -9,7 +9,7 @@ from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 from migrator.config.login import Login, Secret
-from migrator.config.models import LONGEST_NAME_BYTES
+from migrator.config.settings import LONGEST_NAME_BYTES
 from migrator.config.names import did_you_mean
 from migrator.errors import ConfigError
 
