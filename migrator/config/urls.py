@@ -9,8 +9,8 @@ from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 from migrator.config.login import Login, Secret
-from migrator.config.settings import LONGEST_NAME_BYTES
 from migrator.config.names import did_you_mean
+from migrator.config.settings import LONGEST_NAME_BYTES
 from migrator.errors import ConfigError
 
 _SHAPE = re.compile(
