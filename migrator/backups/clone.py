@@ -17,6 +17,7 @@ from migrator.backups.side import require_empty
 from migrator.backups.signing import PublicKeys
 from migrator.backups.store.local import quarantine, remove
 from migrator.errors import BackupFailed, StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres import databases, properties, sessions
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import LOCK_NOT_AVAILABLE, OBJECT_IN_USE, Deadline, sqlstate, statement, transaction
@@ -104,6 +105,7 @@ class Clone:
                 databases.drop(source.admin, name, oid=found.copy_oid)
             remove(folder)
 
+    @effect(Effect.DATABASE_RENAME)
     def _rename(self, admin: Session, name: str, new_name: str) -> None:
         deadline = Deadline(self.wait_s)
         while True:

@@ -25,6 +25,7 @@ from migrator.backups.signing import PublicKeys
 from migrator.backups.store.local import quarantine, remove
 from migrator.config.login import Login
 from migrator.errors import BackupFailed, ToolFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres import client_tools
 from migrator.postgres.client_tools import ClientTools
 from migrator.postgres.connect import PgSession, application_name, connect
@@ -112,6 +113,7 @@ class Dump:
             self._check(self._run(self.tools.pg_dump, options, source, source.login), f"Reading the schema of {live}")
             return self._load(source, path, into, needed)
 
+    @effect(Effect.DUMP)
     def _create(self, source: Source, folder: Path) -> Made:
         target = folder / FOLDER
         with self._session(source, source.login.database) as session:
@@ -144,6 +146,7 @@ class Dump:
             warnings=failures.warnings(done),
         )
 
+    @effect(Effect.RESTORE)
     def _load(self, source: Source, path: Path, into: str, needed: Requirements) -> tuple[str, ...]:
         require_empty(source, into)
         with self._session(source, into) as session:
@@ -204,6 +207,7 @@ class Dump:
         if done.exit_code != 0 or failures.refused_warning(done) is not None:
             raise failures.failed(done, doing, hint=f"What the program said is in {self.log}.")
 
+    @effect(Effect.LOG)
     def _write_log(self, program: Path, done: processes.Completed) -> None:
         text = f"{program.name} ended with {done.exit_code} after {done.duration_s:.1f} s\n"
         text += failures.without_statements(done.stderr)

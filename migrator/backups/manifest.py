@@ -26,6 +26,7 @@ from pydantic import (
 from migrator.backups import digests
 from migrator.backups.signing import PublicKeys, SignatureInvalid, SigningKey, canonical
 from migrator.errors import BackupFailed
+from migrator.failpoints import Effect, effect
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -115,6 +116,7 @@ class Manifest(_Part):
         return sum(file.size_bytes for file in self.files)
 
 
+@effect(Effect.MANIFEST)
 def write(folder: Path, manifest: Manifest, key: SigningKey | None = None) -> Manifest:
     """The manifest stands in `folder`, signed where there is a key, and is on disk; so is every file it names.
 

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from migrator.backups.manifest import ExtensionState
 from migrator.errors import BackupFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 
@@ -103,6 +104,7 @@ def _missing_roles(session: Session, roles: Sequence[str]) -> list[str]:
     return [role for role in roles if role not in there]
 
 
+@effect(Effect.EXTENSION_CREATE)
 def _create(session: Session, extension: ExtensionState) -> list[str]:
     """The extension is there in its version; returns the schema that was created for it."""
     name = sql.Identifier(extension.schema_name)

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from migrator.backups import Source
 from migrator.errors import BackupFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.connect import connect
 from migrator.postgres.session import Session
 from migrator.postgres.spread import spread
@@ -59,5 +60,6 @@ def analyze(source: Source, database: str, *, jobs: int, timeout_s: float) -> No
         spread(sessions, [name or "" for (name,) in sessions[0].rows(_TABLES)], _analyze)
 
 
+@effect(Effect.ANALYZE)
 def _analyze(session: Session, table: str) -> None:
     session.execute("ANALYZE " + table)  # quoted by the server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import sys
 import traceback
@@ -13,12 +14,13 @@ from typing import cast
 
 import typer
 
-from migrator import __version__
+from migrator import __version__, failpoints
 from migrator.cli import output
-from migrator.errors import MigratorError
+from migrator.errors import MigratorError, UsageError
 
 # typer's own root of wrong arguments; it has no public name
 _CommandLineError = cast("type[Exception]", typer.BadParameter.__mro__[2])
+FAIL_AT, FAIL_POINTS = "MIGRATOR_FAIL_AT", "MIGRATOR_FAIL_POINTS"
 _STOPPED = 130  # what shells use for Ctrl-C
 
 
@@ -29,6 +31,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """
     as_json = "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
     try:
+        _arm(os.environ)
         code = app(list(arguments), prog_name="migrator", standalone_mode=False)
     except MigratorError as error:
         _tell(_described(error), error.exit_code, as_json=as_json)
@@ -42,6 +45,20 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         _tell(_bug(error), MigratorError.exit_code, as_json=as_json)
         return MigratorError.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _arm(environ: Mapping[str, str]) -> None:
+    """Fail points are armed where both variables say so. Raises: UsageError where only one does."""
+    fate = environ.get(FAIL_AT)
+    if fate is None:
+        return
+    if environ.get(FAIL_POINTS) != "enabled":
+        raise UsageError(
+            f"{FAIL_AT} is set, which makes this program come to harm, and {FAIL_POINTS} is not 'enabled'.",
+            hint=f"Unset {FAIL_AT}: it is for tests of migrator itself.",
+        )
+    failpoints.arm(fate)
+    output.note(f"fail points are armed: {fate}")
 
 
 def _described(error: MigratorError) -> dict[str, object]:

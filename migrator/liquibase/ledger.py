@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.session import Session
 
 TABLE = "databasechangelog"
@@ -85,6 +86,7 @@ def read(session: Session, schema: str | None = None, *, table: str = TABLE) -> 
     return [LedgerRow(columns=dict(zip(COLUMNS, row, strict=True))) for row in session.rows(query.as_string(None))]
 
 
+@effect(Effect.LEDGER_BACK)
 def put_back(
     session: Session,
     schema: str | None,
@@ -121,6 +123,7 @@ def put_back(
         session.execute(sql.SQL("; ").join(statements).as_string(None))
 
 
+@effect(Effect.LEDGER_PATHS)
 def move(session: Session, schema: str | None, moves: Sequence[tuple[LedgerRow, str]], *, table: str = TABLE) -> None:
     """Each row's path is the one beside it; nothing else of the ledger is touched. One implicit transaction.
 
@@ -151,6 +154,7 @@ def lock_holder(session: Session, schema: str | None = None, *, lock_table: str 
     return LockHolder(locked_by=found[0][0] or "", granted_at=found[0][1]) if found else None
 
 
+@effect(Effect.LEDGER_RELEASE)
 def release(session: Session, schema: str | None = None, *, lock_table: str = LOCK_TABLE) -> None:
     """Nobody holds the changelog lock. Only for a holder of which no session is left. Safe to repeat."""
     name = _found(session, schema, lock_table)

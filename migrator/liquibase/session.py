@@ -19,6 +19,7 @@ from migrator.errors import (
     ToolFailed,
     TransactionLost,
 )
+from migrator.failpoints import Effect, doing, effect
 from migrator.liquibase import java
 from migrator.liquibase.install import Jars
 from migrator.liquibase.models import (
@@ -117,10 +118,12 @@ class Liquibase:
 
     # -- the one transaction -------------------------------------------------------------------------------------
 
+    @effect(Effect.HOLD)
     def begin(self) -> Held:
         """The one transaction is open (held mode): REPEATABLE READ, its snapshot exported before anything else."""
         return Held(**self._call("begin", timeout_s=_ROLLBACK_S))
 
+    @effect(Effect.COMMIT)
     def commit(self) -> None:
         """The held transaction is committed, and it was the one that was begun.
 
@@ -129,6 +132,7 @@ class Liquibase:
         """
         self._call("commit", timeout_s=_LONG_S)
 
+    @effect(Effect.ROLLBACK)
     def rollback(self) -> None:
         """The held transaction is rolled back, or its connection is gone. Safe to repeat."""
         self._unless_gone("rollback")
@@ -139,6 +143,7 @@ class Liquibase:
         """As `Session.rows`; in a held transaction an error leaves it as it was."""
         return [tuple(row) for row in self._call("rows", timeout_s=_LONG_S, sql=sql)["rows"]]
 
+    @effect(Effect.STATEMENT)
     def execute(self, sql: str) -> None:
         """As `Session.execute`; committed at once unless a transaction is held, which an error makes useless."""
         self._call("execute", timeout_s=_LONG_S, sql=sql)
@@ -167,6 +172,7 @@ class Liquibase:
         self._files |= {changeset.key: changeset.file for changeset in found}
         return found
 
+    @effect(Effect.UPDATE)
     def update(self, changelog: str, *, on_event: Callable[[ChangesetEvent], None], timeout_s: float) -> Updated:
         """Every pending changeset has run: inside the held transaction, or committed one by one (stepwise).
 
@@ -175,6 +181,7 @@ class Liquibase:
         """
         return self._change("update", timeout_s=timeout_s, on_event=on_event, changelog=changelog)
 
+    @effect(Effect.ROLLBACK_CHANGESETS)
     def rollback_count(
         self,
         changelog: str | Sequence[str],
@@ -192,6 +199,7 @@ class Liquibase:
             "rollback_count", timeout_s=timeout_s, on_event=on_event, changelogs=_several(changelog), count=count
         )
 
+    @effect(Effect.CHANGELOG_SYNC)
     def changelog_sync(self, changelog: str, *, tag: str | None = None) -> None:
         """Every pending changeset (up to the one with `tag`) is marked as ran, inside the held transaction.
 
@@ -237,7 +245,8 @@ class Liquibase:
         """Liquibase's own snapshot of the schema as JSON; also in `folder`/snapshot.json when one is given."""
         text = str(self._call("snapshot", timeout_s=_READ_S)["text"])
         if folder is not None:
-            (folder / "snapshot.json").write_text(text, encoding="utf-8")
+            with doing(Effect.WORK_FILE):
+                (folder / "snapshot.json").write_text(text, encoding="utf-8")
         return text
 
     # -- inside --------------------------------------------------------------------------------------------------

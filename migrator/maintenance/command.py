@@ -8,6 +8,7 @@ from pathlib import Path
 
 from migrator import processes
 from migrator.errors import MaintenanceFailed, ToolFailed
+from migrator.failpoints import Effect, effect
 from migrator.maintenance import ProviderStatus
 
 _ON, _OFF = 0, 1
@@ -37,6 +38,7 @@ class Command:
     def standing(self, run_id: str) -> dict[str, str]:
         return {"was": "on" if self._is_on(run_id) else "off"}
 
+    @effect(Effect.OUTSIDE_ON)
     def on(self, run_id: str) -> dict[str, str]:
         before = self.standing(run_id)
         if before["was"] == "off":
@@ -49,6 +51,7 @@ class Command:
                 )
         return before
 
+    @effect(Effect.OUTSIDE_OFF)
     def off(self, run_id: str, saved: dict[str, str]) -> None:
         if saved.get("was") == "on" or not self._is_on(run_id):
             return

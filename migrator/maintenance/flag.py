@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from migrator.errors import MaintenanceFailed
+from migrator.failpoints import Effect, effect
 from migrator.maintenance import ProviderStatus
 
 _MAX_BYTES = 1024 * 1024
@@ -48,6 +49,7 @@ class Flag:
                 raise self._foreign(ours)
             return self._saved(run_id) or {"exists": "no"}
 
+    @effect(Effect.OUTSIDE_ON)
     def on(self, run_id: str) -> dict[str, str]:
         before = self.standing(run_id)
         with self._translated("cannot be put up"):
@@ -56,6 +58,7 @@ class Flag:
                 self._write(self.path, self._content(run_id), mode=self.mode)
         return before
 
+    @effect(Effect.OUTSIDE_OFF)
     def off(self, run_id: str, saved: dict[str, str]) -> None:
         with self._translated("cannot be taken down"):
             current = self._current()
@@ -135,6 +138,7 @@ class Flag:
             ) from error
         self._write(self.path, content, mode=mode, owner=(uid, gid))
 
+    @effect(Effect.OUTSIDE_WRITE)
     def _write(self, path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
         try:

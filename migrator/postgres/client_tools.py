@@ -20,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 from migrator import processes
 from migrator.config.login import Login
 from migrator.errors import Refused, ToolFailed
+from migrator.failpoints import Effect, doing
 from migrator.postgres import embedded_programs
 from migrator.postgres.connect import tls_options
 
@@ -115,13 +116,15 @@ def passfile(login: Login, folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".pgpass-{os.getpid()}-{os.urandom(4).hex()}"
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(f"*:*:*:*:{escaped}\n".encode())
+        with doing(Effect.PASSFILE):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(f"*:*:*:*:{escaped}\n".encode())
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        with doing(Effect.PASSFILE_REMOVE):
+            path.unlink(missing_ok=True)
 
 
 def environment(login: Login, *, passfile: Path, application_name: str, tools: ClientTools) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import acting_as, rehearsal, sqlstate, statement
 
@@ -43,6 +44,7 @@ def in_order(settings: Iterable[Setting]) -> tuple[Setting, ...]:
     return tuple(sorted(settings, key=lambda setting: (setting.role or "", setting.name)))
 
 
+@effect(Effect.SETTINGS)
 def put_back(session: Session, database: str, wanted: Iterable[Setting], *, owner: str) -> None:
     """The database has these settings and no other. Inside a transaction only. Safe to repeat.
 
@@ -60,6 +62,7 @@ def put_back(session: Session, database: str, wanted: Iterable[Setting], *, owne
             set_one(session, database, setting, owner=owner)
 
 
+@effect(Effect.SETTINGS)
 def set_one(session: Session, database: str, setting: Setting, *, owner: str) -> None:
     """This setting is stored, as it was read. Inside a transaction only. Raises: StepFailed."""
     values = names_in(setting.value) if setting.name.lower() in _NAME_LISTS else [setting.value]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from migrator.errors import ConnectionFailed, Refused, StepFailed
+from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import grants, sessions
 from migrator.postgres.properties import DatabaseProperties, put_back, read, require_valid
 from migrator.postgres.session import Session
@@ -170,7 +171,8 @@ def drop(admin: Session, name: str, *, oid: int | None = None, timeout_s: float 
             )
         _end_sessions(admin, name)
         try:
-            admin.execute(statement("DROP DATABASE IF EXISTS {}", sql.Identifier(name)))
+            with doing(Effect.DATABASE_DROP):
+                admin.execute(statement("DROP DATABASE IF EXISTS {}", sql.Identifier(name)))
         except StepFailed as error:
             if sqlstate(error) != OBJECT_IN_USE or deadline.passed:
                 raise
@@ -261,6 +263,7 @@ def _statement_timeout(admin: Session, timeout_s: float) -> Iterator[None]:
             admin.execute(statement("SET statement_timeout = {}", sql.Literal(before)))
 
 
+@effect(Effect.DATABASE_OPENNESS)
 def _allow_connections(admin: Session, name: str, *, allow: bool) -> None:
     with transaction(admin):
         admin.execute(
@@ -273,6 +276,7 @@ def _end_sessions(admin: Session, name: str) -> None:
         sessions.end_foreign(admin, name, session.pid, own_run=None)
 
 
+@effect(Effect.DATABASE_CREATE)
 def _create(admin: Session, name: str, *, owner: str, options: list[sql.Composed]) -> None:
     # closed until its privileges are in order: a new database lets PUBLIC in
     admin.execute(
@@ -294,6 +298,7 @@ def _open_for_us(admin: Session, name: str) -> int:
     return now.oid
 
 
+@effect(Effect.DATABASE_RENAME)
 def _rename(admin: Session, name: str, new_name: str) -> None:
     admin.execute(statement("ALTER DATABASE {} RENAME TO {}", sql.Identifier(name), sql.Identifier(new_name)))
 

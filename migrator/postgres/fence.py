@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from psycopg import sql
 
 from migrator.errors import ConnectionFailed, MaintenanceFailed, StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres import grants, properties, sessions
 from migrator.postgres.fence_record import PREFIX, Fence, Mode, fenced, is_fence, opened_since, unfenced
 from migrator.postgres.session import Session
@@ -64,6 +65,7 @@ def standing(admin: Session) -> dict[str, Fence]:
     return {name: fence for name, fence in found.items() if fence is not None}
 
 
+@effect(Effect.FENCE_UP)
 def put_up(
     admin: Session,
     database: str,
@@ -113,6 +115,7 @@ def put_up(
     return fence
 
 
+@effect(Effect.FENCE_NOTE)
 def note(admin: Session, database: str, **facts: str) -> Fence:
     """The fence's description holds these facts besides those that it had; `phase` and `way` are fields of its own.
 
@@ -129,6 +132,7 @@ def note(admin: Session, database: str, **facts: str) -> Fence:
     return fence
 
 
+@effect(Effect.FENCE_DOWN)
 def take_down(admin: Session, database: str, *, run_id: str | None, known: Fence | None = None) -> Fence | None:
     """No fence stands: what it changed is as before, read back; what others changed meanwhile is kept. Returns it.
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import acting_as, statement
 
@@ -49,6 +50,7 @@ def connect_only_for(user: str, *, owner: str, grants: Iterable[Grant]) -> tuple
     return in_order(kept)
 
 
+@effect(Effect.GRANTS)
 def put_back(session: Session, database: str, wanted: Iterable[Grant], *, owner: str) -> None:
     """The effective ACL equals `wanted`; read back, because a REVOKE by a stranger reports success and does nothing.
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres import database_settings, grants
 from migrator.postgres.database_settings import Setting, with_owners_rights
 from migrator.postgres.grants import Grant
@@ -90,6 +91,7 @@ def apply(admin: Session, database: str, properties: DatabaseProperties) -> None
         put_back(admin, database, properties)
 
 
+@effect(Effect.PROPERTIES)
 def put_back(session: Session, database: str, wanted: DatabaseProperties) -> None:
     """As `apply`, inside the caller's transaction, which is to be rolled back after an error. All is read back.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.catalog import QUALIFIED, USER_SCHEMA
 from migrator.postgres.reading import reading, unlocking
 from migrator.postgres.session import Session
@@ -67,6 +68,7 @@ def changed(before: Mapping[str, SequenceState], now: Mapping[str, SequenceState
     return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
 
 
+@effect(Effect.SEQUENCES_BACK)
 def put_back(session: Session, before: Mapping[str, SequenceState]) -> list[str]:
     """Every sequence that is still there stands where it did in `before`; returns the names of those that were moved.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres.connect import APPLICATION_PREFIX
 from migrator.postgres.session import Row, Session
 from migrator.postgres.transactions import INSUFFICIENT_PRIVILEGE, Deadline, sqlstate, statement
@@ -129,6 +130,7 @@ def in_recovery(admin: Session) -> bool:
     return admin.rows("SELECT pg_is_in_recovery()") == [("t",)]
 
 
+@effect(Effect.RUN_LOCK)
 def lock(admin: Session, target_database: str) -> bool:
     """Whether `admin` now holds the run lock of the database, until its session ends.
 
@@ -161,6 +163,7 @@ def _not_own(own_run: str | None) -> sql.Composable:
     return sql.SQL(_NOT_OWN).format(sql.Literal(_of_run(own_run)), sql.Literal(_of_run(own_run)))
 
 
+@effect(Effect.SESSION_END)
 def _end(admin: Session, text: str) -> bool:
     try:
         admin.rows(text)

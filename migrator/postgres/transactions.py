@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, doing
 from migrator.postgres.session import Session
 
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -67,11 +68,12 @@ def transaction(session: Session, *, lock_timeout_s: float = 10.0) -> Iterator[N
             )
         )
         yield
+        with doing(Effect.COMMIT_OURS):
+            session.execute("COMMIT")
     except BaseException:
         with suppress(StepFailed):  # a lost session has rolled back already; the first error is the one that counts
             session.execute("ROLLBACK")
         raise
-    session.execute("COMMIT")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from migrator.errors import ToolFailed
+from migrator.failpoints import Effect, effect
 
 PARENT = "MIGRATORPARENT_PID"
 
@@ -101,6 +102,7 @@ def pdeathsig_setter(parent: int | None = None) -> Callable[[], None] | None:
     return set_pdeathsig
 
 
+@effect(Effect.PROCESS_START)
 def popen(
     argv: tuple[str, ...],
     *,
@@ -149,6 +151,7 @@ def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> No
         os.killpg(process.pid, number)
 
 
+@effect(Effect.LOG)
 def open_log(path: Path) -> IO[bytes]:
     """The log is open to append to, mode 0600; its folder exists."""
     path.parent.mkdir(parents=True, exist_ok=True)

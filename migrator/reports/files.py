@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 
 
+@effect(Effect.REPORT)
 def write(path: Path, text: str) -> Path:
     """The file holds exactly `text`, mode 0600, durably; a reader sees the old one or the new one. Safe to repeat.
 

@@ -21,6 +21,7 @@ from migrator.errors import (
     UsageError,
     VerificationFailed,
 )
+from migrator.failpoints import Effect, effect
 from migrator.runs import ladder, ways
 from migrator.runs.journal import TakenOver
 from migrator.runs.record import ErrorRecord, Outcome, StepName, StepRecord, Way
@@ -164,6 +165,7 @@ def _is_committed_after_all(run: Run) -> bool:
         return False  # the way back asks once more, and halts when it gets no answer
 
 
+@effect(Effect.LOG)
 def _bug(run: Run, error: Exception) -> MigratorError:
     log = run.folder / "bug.log"
     with suppress(OSError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from migrator import __version__
 from migrator.config.login import Secret
 from migrator.errors import Locked, MigratorError, Refused, StepFailed, Unfinished
+from migrator.failpoints import Effect, effect
 from migrator.runs import holder as holders
 from migrator.runs.journal_entries import Json, OpenRun, StoredRun, is_alive, open_run, stored_run
 from migrator.runs.record import RunRecord
@@ -60,6 +61,7 @@ class Journal:
         if self._store is not None:
             self._store.close()
 
+    @effect(Effect.JOURNAL_BEGIN)
     def begin(self, record: RunRecord, *, target: str, host: str, pid: int, lease_s: float) -> str:
         """The run is recorded as open, held by this process for `lease_s` seconds; the holder's name is returned.
 
@@ -147,6 +149,7 @@ class Journal:
             rows = transaction.latest_runs(environment, limit)
             return [stored_run(row, transaction.steps(row.run_id), now, or_outline=True) for row in rows]
 
+    @effect(Effect.JOURNAL_STEP_STARTED)
     def step_started(self, run_id: str, attempt: int, name: str) -> None:
         """The step is recorded as running: to be called before its first effect. Safe to repeat.
 
@@ -168,6 +171,7 @@ class Journal:
                 )
             )
 
+    @effect(Effect.JOURNAL_STEP_ENDED)
     def step_ended(self, run_id: str, attempt: int, name: str, status: str, note: str | None = None) -> None:
         """The step is recorded as ended: to be called after its last effect. Safe to repeat.
 
@@ -178,6 +182,7 @@ class Journal:
             note = None if note is None else _plain(note)
             transaction.end_step(run_id, attempt, str(name), status=status, note=note)
 
+    @effect(Effect.JOURNAL_SAVE)
     def save(self, record: RunRecord, facts: Mapping[str, Json]) -> None:
         """The whole record and all facts are stored; what was stored of them before is replaced.
 
@@ -194,6 +199,7 @@ class Journal:
         """True when this process has begun the run or taken it over, so that its steps can be recorded."""
         return run_id in self._held
 
+    @effect(Effect.JOURNAL_RENEW)
     def renew(self, run_id: str, lease_s: float) -> bool:
         """The lease ends `lease_s` seconds from now. False when the run has ended or this process does not hold it.
 
@@ -205,6 +211,7 @@ class Journal:
         with self._transaction("renew the lease", run_id=run_id) as transaction:
             return transaction.renew(run_id, holder, until=transaction.now() + lease_s, lease_s=lease_s)
 
+    @effect(Effect.JOURNAL_TAKE_OVER)
     def take_over(self, run_id: str, *, lease_s: float, force: bool = False) -> str:
         """This process holds the run for `lease_s` seconds; who held it notices. The holder's name is returned.
 
@@ -227,6 +234,7 @@ class Journal:
         self._held[run_id] = name
         return name
 
+    @effect(Effect.JOURNAL_CLOSE)
     def close_run(self, run_id: str, record: RunRecord) -> None:
         """The run has ended: another run of the target may begin. Safe to repeat.
 

@@ -17,6 +17,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.pool import NullPool
 
 from migrator.errors import ConfigError
+from migrator.failpoints import Effect, effect
 from migrator.runs.journal_tables import SCHEMA_VERSION, Transaction, metadata, versions
 
 BUSY_TIMEOUT_S = 10.0
@@ -61,6 +62,7 @@ class Store:
         except (exc.SQLAlchemyError, sqlite3.Error) as error:
             raise self._failed(error) from error
 
+    @effect(Effect.JOURNAL_CREATE)
     def create(self) -> None:
         """The tables exist and are of the version that this program knows. Safe to repeat, and to do twice at once.
 
@@ -262,6 +264,7 @@ def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
+@effect(Effect.JOURNAL_CREATE)
 def _make_private(file: Path) -> None:
     missing = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
     for folder in reversed(missing):

@@ -16,6 +16,7 @@ from collections.abc import Collection
 from contextlib import closing
 
 from migrator.errors import ConnectionFailed, MigratorError, NotProven, StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.liquibase import ledger
 from migrator.plans import impact
 from migrator.postgres import databases, sequences, sessions, soundness
@@ -226,6 +227,7 @@ def _may_have_changed_rows(run: Run, executed: int) -> bool:
     return executed > 0 or running or code in {"interrupted", "worker_gone", "timeout"}
 
 
+@effect(Effect.INDEX_DROP)
 def _drop_invalid_indexes(run: Run) -> None:
     """An index that this run's CREATE INDEX CONCURRENTLY left invalid is gone: no changeset's rollback knows of it."""
     with closing(run.session("clean-up")) as session:

@@ -12,6 +12,7 @@ from migrator.config.configuration import Config
 from migrator.config.login import Login
 from migrator.config.models import Environment
 from migrator.errors import Refused, UsageError
+from migrator.failpoints import Effect, effect
 from migrator.runs.facts import Facts, Undo
 from migrator.runs.journal import Journal
 from migrator.runs.journal_entries import StoredRun
@@ -121,6 +122,7 @@ def new_id(now: datetime) -> str:
     return f"{now:%Y%m%dt%H%M%S}_{secrets.token_hex(2)}"
 
 
+@effect(Effect.RUN_FOLDER)
 def folder_of(config: Config, run_id: str) -> Path:
     """The run's folder for logs and reports, 0700.
 

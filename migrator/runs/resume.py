@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from migrator.errors import Interrupted, MigratorError, Refused
+from migrator.failpoints import Effect, doing
 from migrator.postgres import databases, fence, properties
 from migrator.postgres.fence_record import fenced
 from migrator.runs import bluegreen, engine, ladder, restore
@@ -81,7 +82,8 @@ def _take_over(run: Run, *, force: bool) -> None:
     else:
         run.journal.take_over(run.id, lease_s=run.environment.limits.lease_s, force=force)
     for left in run.folder.glob(".pgpass*"):
-        left.unlink()  # a killed process could not
+        with doing(Effect.PASSFILE_REMOVE):
+            left.unlink()  # a killed process could not
     for entry in run.record.steps:
         if entry.status == "running":
             entry.status = "interrupted"

@@ -11,6 +11,7 @@ from migrator.backups import manifest as manifests
 from migrator.backups.manifest import Manifest
 from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.errors import BackupFailed
+from migrator.failpoints import Effect, effect
 
 _PARTIAL = ".partial"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\Z")
@@ -33,6 +34,7 @@ class LocalStore:
     root: Path
     public_keys: PublicKeys | None = None
 
+    @effect(Effect.BACKUP_FOLDER)
     def new(self, backup_id: str) -> Path:
         """An empty folder for this backup. An unfinished one of the same id is quarantined first.
 
@@ -134,6 +136,7 @@ class LocalStore:
             raise BackupFailed(f"The free space of {folder} cannot be asked: {error.strerror}.") from error
 
 
+@effect(Effect.BACKUP_QUARANTINE)
 def quarantine(folder: Path) -> str:
     """The unfinished backup in `folder` is kept as evidence under a name that no backup has; says where."""
     if not folder.exists():
@@ -150,6 +153,7 @@ def quarantine(folder: Path) -> str:
     return f"The unfinished backup is kept as {target}."
 
 
+@effect(Effect.BACKUP_REMOVE)
 def remove(folder: Path) -> None:
     """The backup in `folder` is gone; its manifest went first, so that half of it never counts. Safe to repeat.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from migrator.errors import Locked, Refused, Unfinished, VerificationFailed
+from migrator.failpoints import Effect, doing
 from migrator.liquibase import changelog as screening
 from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
@@ -142,8 +143,9 @@ def _keep(run: Run, rows: Sequence[LedgerRow] | None) -> None:
     path = run.folder / LEDGER_FILE
     text = json.dumps(None if rows is None else [dict(row.columns) for row in rows], ensure_ascii=False, indent=1)
     try:
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o600)
+        with doing(Effect.WORK_FILE):
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o600)
     except OSError as error:
         raise Refused(f"The ledger cannot be kept in {path}: {error.strerror or error}.") from error
 

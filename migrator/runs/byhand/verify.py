@@ -9,6 +9,7 @@ from psycopg import sql
 
 from migrator.backups.manifest import Manifest
 from migrator.errors import BackupFailed, ConnectionFailed, MigratorError, Refused
+from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import databases
 from migrator.postgres.properties import DatabaseProperties
 from migrator.postgres.session import Session
@@ -68,7 +69,8 @@ def _try(run: Run, found: Manifest, *, where: str) -> Restored:
     reconstruction.add_state(run.facts, found)
     try:
         databases.create_empty(admin, side, like=like)
-        admin.execute(statement("COMMENT ON DATABASE {} IS {}", sql.Identifier(side), sql.Literal(_comment(run))))
+        with doing(Effect.DATABASE_MARK):
+            admin.execute(statement("COMMENT ON DATABASE {} IS {}", sql.Identifier(side), sql.Literal(_comment(run))))
         stores.dump(run).restore(stores.source(run), stores.of(run).path(found.id), side)
         differences = state.differences(run, side)
     finally:
@@ -100,7 +102,8 @@ def _on_embedded_server(run: Run, found: Manifest, why_not: str) -> Restored:
 
     major = int(found.server_version.split(".")[0])
     folder = run.folder / "trial"
-    folder.mkdir(mode=0o711)
+    with doing(Effect.WORK_FILE):
+        folder.mkdir(mode=0o711)
     try:
         options = Options(major=major, durable=False).that_ends_with_us(remove=folder)
         server = EmbeddedServer.start(folder / "pg", options)
@@ -126,6 +129,7 @@ def _on_embedded_server(run: Run, found: Manifest, why_not: str) -> Restored:
         server.immediate_stop()
 
 
+@effect(Effect.ROLE_CREATE)
 def _add_roles(admin: Session, found: Manifest) -> None:
     """The roles that the dump names are there, none of which can log in."""
     there = {name for (name,) in admin.rows("SELECT rolname FROM pg_roles")}

@@ -12,6 +12,7 @@ from migrator.backups import Made
 from migrator.backups import manifest as manifests
 from migrator.backups.manifest import FileEntry
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres import fence
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.runs import state, stores
@@ -167,6 +168,7 @@ def _schema_digest(run: Run) -> str:
     return SchemaFingerprint(objects=run.facts.schema_before or {}).digest
 
 
+@effect(Effect.BACKUP_FILE)
 def _beside(folder: Path, picture: str | None) -> tuple[FileEntry, ...]:
     if picture is None:
         return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from migrator.errors import StepFailed, VerificationFailed
+from migrator.failpoints import Effect, effect
 from migrator.postgres import catalog
 from migrator.postgres.transactions import statement
 from migrator.runs import inspection
@@ -43,6 +44,7 @@ class LiftStep:
         return None
 
 
+@effect(Effect.ANALYZE)
 def _analyze(run: Run) -> None:
     """Tables whose rows were changed on purpose have fresh statistics; one that cannot be analysed is a warning.
 
