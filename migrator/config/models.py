@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from migrator.config.lint import LintSettings
 from migrator.config.login import Login
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
 
@@ -183,6 +184,7 @@ class EnvironmentSettings(Settings):
     backup: BackupSettings = Field(default_factory=BackupSettings)
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
+    lint: LintSettings = LintSettings()
 
 
 class Environment(EnvironmentSettings):

@@ -1,0 +1,121 @@
+"""What was found in a changelog before it runs, and what was switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from migrator.config.lint import FailOn
+from migrator.liquibase.changelog import Screened
+from migrator.liquibase.models import Changeset
+
+
+class Severity(StrEnum):
+    ERROR = "error"  # it loses data, breaks the application that is running, or fails
+    WARNING = "warning"  # somebody waits, or it may fail
+    INFO = "info"  # worth knowing
+
+    @property
+    def rank(self) -> int:
+        """0 for the worst."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What is looked for. The reference in the documentation is made from these."""
+
+    id: str
+    severity: Severity  # as a rule; a finding may be milder or worse, by what the database holds
+    finds: str
+    why: str
+    safer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stake:
+    """A table that a finding is about, with its numbers in this database."""
+
+    table: str  # schema.table, quoted where PostgreSQL would
+    rows: int
+    is_exact: bool  # counted; else the planner's estimate
+    size_bytes: int | None = None  # indexes and TOAST included
+    effect: str | None = None  # what happens to these rows where it is not what the message says: "emptied", "updated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One rule, broken in one place."""
+
+    rule: str  # its id; rules of squawk begin with squawk/
+    severity: Severity
+    message: str  # what the changeset does, to what
+    why: str
+    safer: str
+    changeset: str | None = None  # path::id::author
+    file: str | None = None  # relative to liquibase.root
+    line: int | None = None  # counted from 1; None where it is not known
+    statement: int | None = None  # which of the changeset's statements, counted from 0
+    stakes: tuple[Stake, ...] = ()  # empty where no database was asked
+
+    @property
+    def rows_at_stake(self) -> int | None:
+        """The rows of all tables concerned; None where no database was asked."""
+        return sum(stake.rows for stake in self.stakes) if self.stakes else None
+
+    @property
+    def place(self) -> str:
+        """file:line, as far as it is known."""
+        if self.file is None:
+            return self.changeset or ""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchedOff:
+    """A finding that nobody is bothered with."""
+
+    finding: Finding
+    reason: str
+    by: str  # "configuration" or "changeset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    found: tuple[Finding, ...] = ()  # the worst first, then by place
+    switched_off: tuple[SwitchedOff, ...] = ()
+
+    def at_least(self, severity: Severity) -> tuple[Finding, ...]:
+        """Those that are as bad, or worse."""
+        return tuple(one for one in self.found if one.severity.rank <= severity.rank)
+
+    def against(self, fail_on: FailOn) -> tuple[Finding, ...]:
+        """Those for which the answer is no; empty: it is yes."""
+        return () if fail_on == "never" else self.at_least(Severity(fail_on))
+
+    def count(self, severity: Severity) -> int:
+        return sum(1 for one in self.found if one.severity is severity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is looked at."""
+
+    changesets: Sequence[Changeset]  # all of the changelog; those that would run are judged
+    screened: Screened
+    root: Path  # liquibase.root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """Under which the changesets would run."""
+
+    server_major: int
+    others_work: bool = True  # False behind an offline fence: nobody is kept waiting, the application is stopped
+
+
+def sorted_findings(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The worst first, then by place."""
+    return tuple(sorted(found, key=lambda one: (one.severity.rank, one.file or "", one.line or 0, one.rule)))
