@@ -12,6 +12,7 @@ MigratorError                 exit 1   a bug, unless a subclass says otherwise
     ├── ToolFailed            a child process failed: pg_dump, pg_restore, the user's own command
     ├── MaintenanceFailed     maintenance could not be entered or left              (exit 3 outside a run)
     ├── FenceBreached         somebody wrote, or connected, in spite of the fence
+    ├── AwsFailed             AWS refused a call, or was not reached                (exit 3 outside a run)
     ├── BackupFailed          a backup could not be made, or is not what its manifest says  (exit 3 outside a run)
     ├── MigrationFailed       a changeset failed, or Liquibase did
     │   └── TransactionLost   the one transaction was ended or cannot hold the changelog
@@ -95,6 +96,11 @@ class MaintenanceFailed(StepFailed):
 
 class FenceBreached(StepFailed):
     code = "fence_breached"
+
+
+class AwsFailed(StepFailed):
+    exit_code = 3
+    code = "aws"
 
 
 class BackupFailed(StepFailed):
