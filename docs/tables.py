@@ -22,7 +22,7 @@ from migrator.runs import record
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SECTIONS = {"maintenance", "backup", "checks", "limits", "lint"}
-_NOT_HERE = {"login"}  # accepted by name, without an effect in this version
+_NOT_HERE = {"login", "require_attestation"}  # accepted by name without an effect in this version; has its own table
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
 
@@ -140,6 +140,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "liquibase": _plain(models.LiquibaseTable),
     "journal": _plain(models.JournalTable),
     "signing": _plain(models.SigningTable),
+    "attestation": _plain(models.RequireAttestation),
     "report": _record(record.RunRecord),
     **{f"report-{title}": _record(model) for model, title in _TITLES.items()},
 }

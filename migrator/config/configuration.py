@@ -65,7 +65,8 @@ class Config:
 
         patterns = self._file.signing.public_keys
         public = paths.matching(patterns, self.base, where=self._where(("signing", "public_keys")))
-        return SigningSettings(public_keys=public, key_reference=key, _read=read)
+        attestations = paths.absolute(self._file.signing.attestations, self.base)
+        return SigningSettings(public_keys=public, key_reference=key, attestations=attestations, _read=read)
 
     def environment(self, name: str, overrides: Mapping[str, object] | None = None) -> Environment:
         """The effective settings of one environment: default < profile < [defaults] < [environments.X] < command line.

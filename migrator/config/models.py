@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from migrator.config.attestation import RequireAttestation
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
@@ -185,6 +186,7 @@ class EnvironmentSettings(Settings):
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()
+    require_attestation: RequireAttestation = RequireAttestation()
 
 
 class Environment(EnvironmentSettings):
@@ -243,6 +245,8 @@ class SigningTable(Settings):
     """A reference such as ${env:MIGRATOR_SIGNING_KEY} to an Ed25519 private key."""
     public_keys: tuple[FilePath, ...] = ()
     """Public keys: files or patterns, relative to migrator.toml's folder."""
+    attestations: FilePath = Path("attestations")
+    """The folder that rehearsals write attestations to, and that runs find them in."""
 
 
 class ConfigFile(Settings):

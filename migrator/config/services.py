@@ -33,6 +33,7 @@ class JournalSettings:
 class SigningSettings:
     public_keys: tuple[Path, ...]
     key_reference: str | None  # the text in the file, as ${env:MIGRATOR_SIGNING_KEY}
+    attestations: Path  # the folder of attestations; it need not exist
     _read: Callable[[], Secret | None] = field(repr=False)
 
     @property

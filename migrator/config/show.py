@@ -72,6 +72,7 @@ def _services(config: Config) -> list[Shown]:
         ("journal.url", journal.shown, None),
         ("signing.key", _MASK if signing.key_reference else None, signing.key_reference),
         ("signing.public_keys", _plain(signing.public_keys), None),
+        ("signing.attestations", _plain(signing.attestations), None),
     ]
     return [Shown(key=key, value=value, source=source(key), reference=ref) for key, value, ref in values]
 
@@ -115,7 +116,7 @@ def _toml(value: object) -> str:
 
 def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):

@@ -12,10 +12,10 @@ Layer = Mapping[str, object]  # dotted key -> value
 def flatten(model: BaseModel, *, only_set: bool = True) -> dict[str, object]:
     """Dotted keys of what the model was given (or of everything): `limits.drain_s`, `parameters.tenant`."""
     values: dict[str, object] = {}
-    for name in type(model).model_fields:
-        if only_set and name not in model.model_fields_set:
+    for attribute, field in type(model).model_fields.items():
+        if only_set and attribute not in model.model_fields_set:
             continue
-        value = getattr(model, name)
+        value, name = getattr(model, attribute), field.alias or attribute
         if isinstance(value, BaseModel):
             values |= {f"{name}.{key}": inner for key, inner in flatten(value, only_set=only_set).items()}
         elif isinstance(value, Mapping):
