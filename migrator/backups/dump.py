@@ -25,7 +25,7 @@ from migrator.backups.signing import PublicKeys
 from migrator.backups.store.local import quarantine, remove
 from migrator.config.login import Login
 from migrator.errors import BackupFailed, ToolFailed
-from migrator.failpoints import Effect, effect
+from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import client_tools
 from migrator.postgres.client_tools import ClientTools
 from migrator.postgres.connect import PgSession, application_name, connect
@@ -175,7 +175,8 @@ class Dump:
         self, program: Path, options: Sequence[str], source: Source, login: Login, *, durable: bool = True
     ) -> processes.Completed:
         secrets = [login.password] if login.password is not None else []
-        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with doing(Effect.WORK_FILE):
+            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with client_tools.passfile(login, self.log.parent) as passfile:
             environment = client_tools.environment(
                 login,
@@ -220,7 +221,8 @@ class Dump:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with doing(Effect.WORK_FILE):
+            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.log.parent, prefix=".archive-") as folder:
             yield Path(folder)
 

@@ -113,11 +113,11 @@ def passfile(login: Login, folder: Path) -> Iterator[Path]:
             f"the password of {login} has a line end in it, and pg_dump cannot be given one",
             hint="Change the password, or look whether its source adds a line end.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".pgpass-{os.getpid()}-{os.urandom(4).hex()}"
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     try:
         with doing(Effect.PASSFILE):
+            folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(f"*:*:*:*:{escaped}\n".encode())
