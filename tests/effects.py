@@ -28,20 +28,13 @@ _READING_SQL = re.compile(
     re.IGNORECASE,
 )
 _SQL_CALLS = {"execute", "rows", "exec_driver_sql"}
-_FILE_METHODS = {
-    "unlink",
-    "rename",
-    "mkdir",
-    "write_text",
-    "write_bytes",
-    "touch",
-    "rmdir",
-    "symlink_to",
-    "hardlink_to",
+_FILE_METHODS = {"unlink", "rename", "mkdir", "write_text", "write_bytes", "touch", "rmdir", "symlink_to"}
+_CALLS = {
+    "os": {"replace", "rename", "unlink", "remove", "link", "symlink", "mkfifo", "makedirs", "rmdir"},
+    "shutil": {"rmtree", "move", "copy", "copy2", "copyfile", "copytree", "copyfileobj", "unpack_archive"},
+    "tempfile": {"mkstemp", "mkdtemp"},
+    "subprocess": {"Popen", "run", "check_output", "check_call"},
 }
-_OS_CALLS = {"replace", "rename", "unlink", "remove", "link", "symlink", "mkfifo", "makedirs", "rmdir"}
-_SHUTIL_CALLS = {"rmtree", "move", "copy", "copy2", "copyfile", "copytree", "copyfileobj", "unpack_archive"}
-_TEMPORARY = {"mkstemp", "mkdtemp"}
 _SQLALCHEMY = {"insert", "delete", "update", "create_all", "drop_all"}
 _PROVIDER_VERBS = re.compile(
     r"(put|create|delete|modify|update|register|deregister|start|stop|complete|abort|upload|restore|add|remove|copy|set"
