@@ -21,7 +21,7 @@ from migrator.runs import record
 
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SECTIONS = {"maintenance", "backup", "checks", "limits", "lint"}
+_SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift"}
 _NOT_HERE = {"login", "require_attestation"}  # accepted by name without an effect in this version; has its own table
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
@@ -70,7 +70,7 @@ def _plain(model: type[BaseModel]) -> Callable[[], str]:
         rows = []
         for name, field in model.model_fields.items():
             value = "needed" if field.is_required() else _value(name, {name: field.get_default()})
-            rows.append([f"`{name}`", value, field.description or "Which kind of provider this is."])
+            rows.append([f"`{field.alias or name}`", value, field.description or "Which kind of provider this is."])
         return _table(["key", "default", "meaning"], rows)
 
     return table
@@ -137,6 +137,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     **{name: _section(name) for name in sorted(_SECTIONS)},
     "flag": _plain(models.FlagProvider),
     "command": _plain(models.CommandProvider),
+    "maintenance-window": _plain(models.MaintenanceWindow),
     "liquibase": _plain(models.LiquibaseTable),
     "journal": _plain(models.JournalTable),
     "signing": _plain(models.SigningTable),

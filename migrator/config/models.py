@@ -18,9 +18,11 @@ from pydantic import (
 )
 
 from migrator.config.attestation import RequireAttestation
+from migrator.config.drift import DriftSettings, OnDrift
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
+from migrator.config.window import MaintenanceWindow, OnOverrun
 
 Profile = Literal["guarded", "online"]
 ChosenWay = Literal["auto", "atomic", "bluegreen", "stepwise"]
@@ -186,6 +188,13 @@ class EnvironmentSettings(Settings):
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()
+    maintenance_window: tuple[MaintenanceWindow, ...] = ()
+    """When a run may begin: it is refused outside of all of them. Default: at any time."""
+    on_overrun: OnOverrun = "warn"
+    """What becomes of a run that would outlast the window, by estimate: it is told and goes on, or is refused."""
+    on_drift: OnDrift = "warn"
+    """What becomes of a run when somebody else has changed the schema since the last verified one."""
+    drift: DriftSettings = DriftSettings()
     require_attestation: RequireAttestation = RequireAttestation()
 
 

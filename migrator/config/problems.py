@@ -86,7 +86,7 @@ def _meant(given: object, known: Sequence[str]) -> str | None:
 
 
 def _suggestion(key: str, models: Sequence[type[BaseModel]]) -> str:
-    known = [name for model in models for name in model.model_fields]
+    known = [field.alias or name for model in models for name, field in model.model_fields.items()]
     if nearest(key, known) is None:
         deeper = {
             leaf: f"{name}.{leaf}"
