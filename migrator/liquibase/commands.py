@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from migrator.liquibase import connection, verdict
+from migrator.liquibase import connection, offline, verdict
 from migrator.liquibase.engine import Engine
 from migrator.liquibase.events import ChangesetListener
 from migrator.liquibase.failures import Failure, from_java
@@ -123,6 +123,14 @@ class Commands:
                 return {"changesets": Status(engine.database, contexts=contexts, labels=labels).of(changelog)}
             finally:
                 engine.forget()
+
+    def offline_changesets(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Needs no connection."""
+        return {
+            "changesets": offline.changesets(
+                request["changelog"], options=request["options"], server_major=request["server_major"]
+            )
+        }
 
     def update(self, request: dict[str, Any]) -> dict[str, Any]:
         import jpype

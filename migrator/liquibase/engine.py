@@ -12,6 +12,25 @@ from migrator.liquibase.parsing import Parsing
 from migrator.liquibase.watched import WatchedConnection
 
 
+@contextmanager
+def project_scope(root: str, database: Any = None) -> Iterator[None]:
+    """Liquibase finds the files below `root`, reports through its log, and knows the database if one is given."""
+    import jpype
+
+    scope = jpype.JClass("liquibase.Scope")
+    values = jpype.JClass("java.util.HashMap")()
+    folder = jpype.JClass("java.io.File")(root)
+    values.put("resourceAccessor", jpype.JClass("liquibase.resource.DirectoryResourceAccessor")(folder))
+    values.put("ui", jpype.JClass("liquibase.ui.LoggerUIService")())
+    if database is not None:
+        values.put("database", database)
+    entered = scope.enter(None, values)
+    try:
+        yield
+    finally:
+        scope.exit(entered)
+
+
 class Engine:
     """Everything but `scope` is used inside one. `options` are those of the request that connected."""
 
@@ -27,21 +46,10 @@ class Engine:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Liquibase finds the project's files, and reports through its log."""
-        import jpype
-
-        scope = jpype.JClass("liquibase.Scope")
-        values = jpype.JClass("java.util.HashMap")()
-        root = jpype.JClass("java.io.File")(self._options["root"])
-        values.put("resourceAccessor", jpype.JClass("liquibase.resource.DirectoryResourceAccessor")(root))
-        values.put("ui", jpype.JClass("liquibase.ui.LoggerUIService")())
-        if self.database is not None and (self._writes or self._has_ledger()):
-            # An include creates the ledger of the database that the scope knows.
-            values.put("database", self.database)
-        entered = scope.enter(None, values)
-        try:
+        # An include creates the ledger of the database that the scope knows.
+        known = self.database is not None and (self._writes or self._has_ledger())
+        with project_scope(self._options["root"], self.database if known else None):
             yield
-        finally:
-            scope.exit(entered)
 
     def run(self, name: str, changelog: str | Sequence[str] | None, listener: Any = None, **arguments: Any) -> str:
         """The command has run; what it wrote to its output. Several changelogs are taken for one.

@@ -75,6 +75,7 @@ class Changeset:
     has_preconditions: bool = False
     needs_savepoint: bool = False  # may fail and go on: costs a subtransaction in held mode
     statements: tuple[str, ...] = ()
+    origins: tuple[int, ...] = ()  # for each statement the number of its change in `changes`, counted from 0
     tables: frozenset[str] = frozenset()
     changes: tuple[str, ...] = ()  # createTable, sql, ...
     comment: str | None = None

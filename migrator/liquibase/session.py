@@ -89,16 +89,7 @@ class Liquibase:
                 "password": login.password.reveal() if login.password else None,
                 "options": dict(login.options),
             },
-            options={
-                "root": str(options.root),
-                "contexts": options.contexts,
-                "labels": options.labels,
-                "parameters": dict(options.parameters),
-                "default_schema": options.default_schema,
-                "liquibase_schema": options.liquibase_schema,
-                "ledger_table": options.ledger_table,
-                "lock_table": options.lock_table,
-            },
+            options=_sent(options),
             write_set_sql=write_set.QUERY,
             counts_sql=write_set.COUNTS_QUERY,
         )
@@ -173,6 +164,21 @@ class Liquibase:
         return found
 
     @effect(Effect.UPDATE)
+    def offline_changesets(self, changelog: str, *, options: LiquibaseOptions, server_major: int) -> list[Changeset]:
+        """Every changeset of the changelog as an empty PostgreSQL of that version would see it. Needs no connection.
+
+        Not on a worker that is connected. Raises: Refused when the changelog cannot be read or is not valid.
+        """
+        self._lines = Lines(options.root)
+        answer = self._call(
+            "offline_changesets",
+            timeout_s=_START_S + _READ_S,
+            changelog=changelog,
+            options=_sent(options),
+            server_major=server_major,
+        )
+        return [self._changeset(fields) for fields in answer["changesets"]]
+
     def update(self, changelog: str, *, on_event: Callable[[ChangesetEvent], None], timeout_s: float) -> Updated:
         """Every pending changeset has run: inside the held transaction, or committed one by one (stepwise).
 
@@ -326,6 +332,7 @@ class Liquibase:
                 **fields,
                 "state": ChangesetState(fields["state"]),
                 "statements": tuple(fields.get("statements", ())),
+                "origins": tuple(fields.get("origins", ())),
                 "tables": frozenset(fields.get("tables", ())),
                 "changes": tuple(fields.get("changes", ())),
             }
@@ -378,6 +385,19 @@ class Liquibase:
         return MigrationFailed(
             f"Liquibase's worker died: {error.message}", code="worker_gone", hint=error.hint, place=self._place(running)
         )
+
+
+def _sent(options: LiquibaseOptions) -> dict[str, Any]:
+    return {
+        "root": str(options.root),
+        "contexts": options.contexts,
+        "labels": options.labels,
+        "parameters": dict(options.parameters),
+        "default_schema": options.default_schema,
+        "liquibase_schema": options.liquibase_schema,
+        "ledger_table": options.ledger_table,
+        "lock_table": options.lock_table,
+    }
 
 
 def _several(changelog: str | Sequence[str]) -> list[str]:

@@ -17,9 +17,9 @@ _COMPOSITE = {"not", "or"}
 
 
 class Status:
-    """Answers for one changelog against one database."""
+    """Answers for one changelog against one database; without a ledger nothing has run there."""
 
-    def __init__(self, database: Any, *, contexts: Any, labels: Any) -> None:
+    def __init__(self, database: Any, *, contexts: Any, labels: Any, has_ledger: bool = True) -> None:
         import jpype
 
         self._database = database
@@ -28,13 +28,13 @@ class Status:
         self._label = jpype.JClass(filters + "LabelChangeSetFilter")(labels)
         self._dbms = jpype.JClass(filters + "DbmsChangeSetFilter")(database)
         self._ignore = jpype.JClass(filters + "IgnoreChangeSetFilter")()
-        self._should_run = jpype.JClass(filters + "ShouldRunChangeSetFilter")(database)
+        self._should_run = jpype.JClass(filters + "ShouldRunChangeSetFilter")(database) if has_ledger else None
         self._generator = jpype.JClass("liquibase.sqlgenerator.SqlGeneratorFactory").getInstance()
         self._raw_sql = jpype.JClass("liquibase.change.AbstractSQLChange")
         self._targeted = jpype.JClass("liquibase.change.DbmsTargetedChange")
         self._database_list = jpype.JClass("liquibase.database.DatabaseList")
         self._serializable = jpype.JClass("liquibase.serializer.LiquibaseSerializable")
-        self._ran = {str(row.toString()): row for row in database.getRanChangeSetList()}
+        self._ran = {str(row.toString()): row for row in database.getRanChangeSetList()} if has_ledger else {}
 
     def of(self, changelog: Any) -> list[dict[str, Any]]:
         """In the changelog's order; what only the ledger knows comes last. Raises: Failure for duplicates."""
@@ -79,6 +79,8 @@ class Status:
         if denied is not None:
             state, why = denied
             return ("ran" if row is not None else state), why, ran_at
+        if self._should_run is None:
+            return "pending", None, None
         answer = self._should_run.accepts(changeset)
         if answer.isAccepted():
             return "pending", _text(answer.getMessage()), ran_at
@@ -107,9 +109,11 @@ class Status:
 
     def _detail(self, changeset: Any) -> dict[str, Any]:
         self._validate(changeset)
+        written = self._written(changeset.getChanges())
         return {
             "has_rollback": self.has_rollback(changeset),
-            "statements": self.statements(changeset),
+            "statements": [statement for _, statement in written],
+            "origins": [change for change, _ in written],
             "tables": sorted(self.tables(changeset)),
         }
 
@@ -135,10 +139,14 @@ class Status:
 
     def statements_of(self, changes: Iterable[Any]) -> list[str]:
         """The SQL of these changes, in order; empty when Liquibase cannot generate all of it."""
+        return [statement for _, statement in self._written(changes)]
+
+    def _written(self, changes: Iterable[Any]) -> list[tuple[int, str]]:
+        """Each statement with the number of the change that it is of, counted from 0."""
         import jpype
 
-        found: list[str] = []
-        for change in changes:
+        found: list[tuple[int, str]] = []
+        for number, change in enumerate(changes):
             if self._is_for_another_dbms(change):
                 continue
             try:
@@ -147,7 +155,7 @@ class Status:
                 if not isinstance(change, self._raw_sql) or change.getSql() is None:
                     return []
                 generated = [str(change.getSql())]
-            found += generated
+            found += [(number, statement) for statement in generated]
         return found
 
     def _is_for_another_dbms(self, change: Any) -> bool:
