@@ -121,7 +121,7 @@ class PublicKeys:
         if key_id not in self.keys:
             raise SignatureInvalid(f"it is signed by the key {key_id!r}, which is not among the public keys")
         try:
-            self.keys[key_id].verify(base64.b64decode(encoded, validate=True), _message(document, purpose))
+            self.keys[key_id].verify(_decoded(encoded), _message(document, purpose))
         except (InvalidSignature, binascii.Error, ValueError):
             raise SignatureInvalid(f"its signature by the key {key_id} does not fit its content") from None
         return key_id
@@ -129,6 +129,14 @@ class PublicKeys:
 
 def _message(document: Mapping[str, object], purpose: str) -> bytes:
     return b"migrator " + purpose.encode() + b"\n" + canonical(document)
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of this base64. Raises: ValueError for a text that is not the one that stands for them."""
+    found = base64.b64decode(text, validate=True)
+    if base64.b64encode(found).decode() != text:  # the last character has bits that count for nothing
+        raise ValueError("not the one base64 of these bytes")
+    return found
 
 
 def _key_id(key: Ed25519PublicKey) -> str:

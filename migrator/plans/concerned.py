@@ -1,0 +1,115 @@
+"""The part of a schema that a set of changesets touches: what has to be the same for what was seen there to hold here.
+
+Generous where the changesets name something, and silent on all else:
+
+- what bears a name that stands in the changesets, and all that hangs on such a table: columns, indexes, constraints,
+  triggers and their functions, sequences, foreign keys of others that refer to it, views that read it;
+- not its partitions, which come and go by themselves, unless one is named itself;
+- not owners, privileges and comments, which differ between environments and change no row;
+- not Liquibase's own tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from migrator.plans import impact
+
+_TABLE_KINDS = ("table ", "view ", "materialized view ", "foreign table ")
+_HANGS_ON_TABLE = ("constraint ", "trigger ", "enforcement of ", "rule ", "policy ")
+_LEFT_OUT = ("grants on ", "default privileges of ", "comment on ", "security label of ", "large objects")
+_PART = r'(?:"(?:[^"]|"")+"|[^\s".(),]+)'
+_QUALIFIED = rf"{_PART}\.{_PART}"
+_OWNER = re.compile(rf"\s*\bOWNER {_PART}$")
+_OF_INDEX = re.compile(rf" ON (?:ONLY )?({_QUALIFIED}) USING ")
+_REFERENCES = re.compile(rf"\bREFERENCES ({_QUALIFIED})\(")
+_PARTITION_OF = re.compile(rf"\bPARTITION OF ({_QUALIFIED})")
+_CALLS = re.compile(rf"\bEXECUTE FUNCTION ({_QUALIFIED})\(")
+_OWNED_BY = re.compile(rf"\b(?:OWNED BY|IDENTITY OF) ({_QUALIFIED})\.{_PART}")
+_KINDS = frozenset(
+    (
+        *("schema", "type", "domain", "range", "function", "procedure", "aggregate", "collation", "conversion"),
+        *("extension", "event", "trigger", "publication", "subscription", "foreign", "data", "wrapper", "server"),
+        *("user", "mapping", "for", "operator", "family", "class", "cast", "transform", "language", "access"),
+        *("method", "text", "search", "configuration", "dictionary", "parser", "template", "sequence", "statistics"),
+        *("index", "constraint", "enforcement", "of", "rule", "policy"),
+    )
+)
+_LEDGER = {"databasechangelog", "databasechangeloglock"}
+
+
+def objects(schema: Mapping[str, str], words: Collection[str]) -> dict[str, str]:
+    """Identity -> definition of every object of the schema that the changesets with these words touch, in order.
+
+    `schema` is that of a SchemaFingerprint, `words` are the identifiers in the changesets, folded.
+    """
+    known = frozenset(words)
+    tables = {
+        identity.removeprefix(kind): line
+        for identity, line in schema.items()
+        for kind in _TABLE_KINDS
+        if identity.startswith(kind)
+    }
+    partitions = {name for name, line in tables.items() if _PARTITION_OF.search(line)}
+    named = {name for name in tables if impact.bare(name) in known and impact.bare(name) not in _LEDGER}
+    apart = {name for name in tables if impact.bare(name) in _LEDGER} | (partitions - named)
+    bares = {impact.bare(name) for name in named}
+    hanging = (line for identity, line in schema.items() if _table_of(identity, line) in named)
+    called = {function for line in hanging for function in _CALLS.findall(line)}
+    return {
+        identity: _OWNER.sub("", line)
+        for identity, line in sorted(schema.items())
+        if not identity.startswith(_LEFT_OUT)
+        and _is_touched(identity, line, known=known, named=named, apart=apart, bares=bares, called=called)
+    }
+
+
+def _is_touched(
+    identity: str,
+    line: str,
+    *,
+    known: Collection[str],
+    named: Collection[str],
+    apart: Collection[str],
+    bares: Collection[str],
+    called: Collection[str],
+) -> bool:
+    table = _table_of(identity, line)
+    if table in apart:
+        return False
+    if table in named or any(found in named for found in _REFERENCES.findall(line)):
+        return True
+    if identity.startswith(("view ", "materialized view ")):
+        return bool(impact.identifiers(line) & set(bares))
+    if identity.startswith("function ") and identity.removeprefix("function ").partition("(")[0] in called:
+        return True
+    return not identity.startswith(("column ", *_TABLE_KINDS)) and any(name in known for name in _names(identity))
+
+
+def _table_of(identity: str, line: str) -> str | None:
+    """The table that the object is, or hangs on; None for one that stands for itself."""
+    for kind in _TABLE_KINDS:
+        if identity.startswith(kind):
+            return identity.removeprefix(kind)
+    if identity.startswith("column "):
+        found = re.match(_QUALIFIED, identity.removeprefix("column "))
+        return found[0] if found else None
+    if identity.startswith("index "):
+        found = _OF_INDEX.search(line)
+        return found[1] if found else None
+    if identity.startswith(_HANGS_ON_TABLE):
+        found = re.search(rf" on ({_QUALIFIED})$", identity)
+        return found[1] if found else None
+    if identity.startswith("sequence "):
+        found = _OWNED_BY.search(line)
+        return found[1] if found else None
+    return None
+
+
+def _names(identity: str) -> Iterator[str]:
+    """The name that the object bears, without its schema's, its arguments' and the words of its kind."""
+    for token in re.findall(rf"{_QUALIFIED}|{_PART}", identity.partition("(")[0]):
+        if token not in _KINDS:
+            yield impact.bare(token)
+            return

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from migrator.plans import concerned
+
+SCHEMA = {
+    "table public.orders": "COLUMNS (id, total) USING heap OWNER migrator",
+    "column public.orders.id": "bigint NOT NULL",
+    "index public.orders_pkey": "CREATE UNIQUE INDEX orders_pkey ON public.orders USING btree (id)",
+    "index public.by_total": "CREATE INDEX by_total ON public.orders USING btree (total)",
+    "constraint orders_pkey on public.orders": "PRIMARY KEY (id)",
+    "trigger stamp on public.orders": "CREATE TRIGGER stamp BEFORE UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION "
+    "public.stamp()",
+    "function public.stamp()": "the body",
+    "function public.other()": "the body",
+    "sequence public.orders_id_seq": "AS bigint OWNED BY public.orders.id OWNER migrator",
+    "table public.items": "COLUMNS (id) OWNER migrator",
+    "constraint items_order on public.items": "FOREIGN KEY (order_id) REFERENCES public.orders(id)",
+    "constraint items_thing on public.items": "FOREIGN KEY (thing_id) REFERENCES public.things(id)",
+    "view public.totals": "SELECT sum(orders.total) AS sum FROM public.orders",
+    "view public.names": "SELECT 1",
+    "grants on table public.orders": "SELECT TO app BY migrator",
+    "comment on table public.orders": "'all of them'",
+    "table public.events": "COLUMNS (at) PARTITION BY RANGE (at) OWNER migrator",
+    "table public.events_01": "COLUMNS (at) PARTITION OF public.events FOR VALUES FROM (1) TO (2) OWNER migrator",
+    "column public.events_01.at": "integer",
+    "index public.events_01_at_idx": "CREATE INDEX events_01_at_idx ON public.events_01 USING btree (at) PARTITION OF "
+    "public.events_at_idx",
+    "index public.events_at_idx": "CREATE INDEX events_at_idx ON ONLY public.events USING btree (at)",
+    "type public.mood": "ENUM ('sad')",
+    "type public.size": "ENUM ('s')",
+    'table public."Odd name"': "COLUMNS (id)",
+    "table public.databasechangelog": "COLUMNS (id)",
+    "column public.databasechangelog.id": "text",
+    "schema public": "OWNER pg_database_owner",
+}
+
+
+def names(*words: str) -> set[str]:
+    return set(concerned.objects(SCHEMA, words))
+
+
+def test_a_named_table_counts_with_all_that_hangs_on_it() -> None:
+    assert names("orders", "alter", "table", "type", "public") == {
+        "table public.orders",
+        "column public.orders.id",
+        "index public.orders_pkey",
+        "index public.by_total",
+        "constraint orders_pkey on public.orders",
+        "trigger stamp on public.orders",
+        "function public.stamp()",
+        "sequence public.orders_id_seq",
+        "constraint items_order on public.items",
+        "view public.totals",
+        "schema public",
+    }
+
+
+def test_owners_do_not_count() -> None:
+    assert concerned.objects(SCHEMA, ["items"])["table public.items"] == "COLUMNS (id)"
+
+
+def test_partitions_do_not_count_unless_they_are_named() -> None:
+    assert names("events") == {"table public.events", "index public.events_at_idx"}
+    assert "column public.events_01.at" in names("events", "events_01")
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("mood", {"type public.mood"}),
+        ("other", {"function public.other()"}),
+        ("by_total", {"index public.by_total"}),
+        ("items_thing", {"constraint items_thing on public.items"}),
+        ("Odd name", {'table public."Odd name"'}),
+        ("databasechangelog", set()),
+        ("type", set()),
+        ("nothing", set()),
+    ],
+)
+def test_the_rest_counts_by_its_own_name(word: str, found: set[str]) -> None:
+    assert names(word) == found
