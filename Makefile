@@ -32,8 +32,9 @@ format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(READY)  ## the tables in docs/, from the code
+docs: $(READY)  ## the tables in docs/ and the report's schema, from the code
 	@$(BIN)/python docs/tables.py
+	@$(BIN)/python -c "from migrator.reports import json_report as j; j.SCHEMA_FILE.write_text(j.render_schema())"
 
 lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \

@@ -47,7 +47,10 @@ def story(run: Run, action: Callable[[Run], None]) -> RunRecord:
 
         files.extend(reports.write(record, run.folder))
 
+    from migrator.reports.log import Logged
+
     run.write_reports = write
+    run.reporter = Logged(run.folder, run.reporter)
     run.reporter.started(run.record)
     try:
         action(run)

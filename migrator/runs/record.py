@@ -105,6 +105,7 @@ class BackupRecord(_Part):
     kind: str = Field(description="dump or clone.")
     location: str = Field(description="Where it lies: a folder, or a database's name.")
     size_bytes: int | None = Field(default=None, description="Size of all files together; null where not known.")
+    started_at: datetime | None = Field(default=None, description="When it was begun (UTC); null where not known.")
     duration_s: float | None = Field(default=None, description="Seconds that it took.")
 
 

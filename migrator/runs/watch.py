@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from migrator.errors import FenceBreached, MigratorError, StepFailed
 from migrator.postgres import connect, fence, sessions, waits
 from migrator.postgres.connect import APPLICATION_PREFIX, PgSession
+from migrator.runs import samples
 from migrator.runs.record import Way
+from migrator.runs.samples import Sample
 
 if TYPE_CHECKING:
     from migrator.runs.run import Run
@@ -121,9 +123,15 @@ class Watch:
             self._session = self._connect()
         with self._looking:
             self._look_for_intruders()
+        try:
+            waiting = self._waiting()
+        except StepFailed:
+            if limits.max_blocked_s is not None:
+                raise
+            waiting = []  # it was only for the report
         if self._only_watches:
             return
-        self._look_at_who_waits(limits.max_blocked_s)
+        self._look_at_who_waits(waiting, limits.max_blocked_s)
         since = self._maintained_since
         by_hand = self._run.record.way is Way.RESTORE  # a person decided that it is worth the time
         if since is not None and self._monotonic() - since > limits.max_downtime_s and not by_hand:
@@ -173,12 +181,16 @@ class Watch:
             raise FenceBreached(f"Sessions came in spite of the offline fence: {who}.")
         raise FenceBreached(f"Sessions wrote in spite of read-only: {who}.")
 
-    def _look_at_who_waits(self, max_blocked_s: float | None) -> None:
-        if max_blocked_s is None:
-            return
-        waiting = waits.waiters(self._session, f"{APPLICATION_PREFIX}{self._run.id}:")
+    def _waiting(self) -> list[waits.Waiter]:
+        """Who waits for this run, put down for its report, with what it has locked."""
+        own = f"{APPLICATION_PREFIX}{self._run.id}:"
+        waiting = waits.waiters(self._session, own)
+        samples.append(self._run.folder, Sample.of(self._run.now(), waiting, waits.held_locks(self._session, own)))
+        return waiting
+
+    def _look_at_who_waits(self, waiting: list[waits.Waiter], max_blocked_s: float | None) -> None:
         longest = max((waiter.waiting_s for waiter in waiting), default=0.0)
-        if longest > max_blocked_s:
+        if max_blocked_s is not None and longest > max_blocked_s:
             raise StepFailed(
                 f"{len(waiting)} sessions waited for this run's locks, the longest for {longest:.1f} s "
                 f"(limits.max_blocked_s = {max_blocked_s:g}).",

@@ -100,15 +100,15 @@ def test_a_report_has_every_field_of_its_schema_and_reads_back_as_it_was() -> No
     assert RunRecord.model_validate(found) == record
 
 
-def test_both_reports_are_written_private_whatever_the_umask(tmp_path: Path) -> None:
+def test_all_reports_are_written_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         paths = reports.write(a_record(), tmp_path / "runs" / "r1")
     finally:
         os.umask(before)
-    assert [path.name for path in paths] == ["report.json", "report.md"]
+    assert [path.name for path in paths] == ["report.json", "report.md", "report.html"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["report.html", "report.json", "report.md"]
 
 
 def test_a_report_that_cannot_be_written_says_so_and_leaves_the_one_before(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -63,6 +65,8 @@ class Setting:
             record=SimpleNamespace(environment="staging", way=Way.ATOMIC),
             facts=SimpleNamespace(committed=False, breaches=[]),
             warn=lambda _text: None,
+            now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            folder=Path("/nonexistent"),
         )
         self.watch = Watch(cast("Any", self.run), cast("Any", Session()), monotonic=lambda: self.now_s)
 

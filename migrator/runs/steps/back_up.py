@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from migrator.backups import Made
@@ -134,13 +135,15 @@ def _publish(run: Run, folder: Path, made: Made, *, began_at: float) -> str:
         manifest_of(run, made, backup_id=backup_id, kind="dump", extra=extra), stores.signing_key(run)
     )
     run.facts.backup_id = backup_id
+    took_s = time.monotonic() - began_at
     run.record.backups.append(
         BackupRecord(
             id=backup_id,
             kind="dump",
             location=str(folder),
             size_bytes=manifest.size_bytes,
-            duration_s=round(time.monotonic() - began_at, 3),
+            started_at=run.now() - timedelta(seconds=took_s),
+            duration_s=round(took_s, 3),
         )
     )
     for warning in made.warnings:

@@ -28,7 +28,7 @@ class CloneStep:
                 "A clone needs maintenance offline: the server copies a database only while nobody is connected.",
                 hint="Set maintenance.database = 'offline', or take 'clone' out of backup.kinds.",
             )
-        started = time.monotonic()
+        started, started_at = time.monotonic(), run.now()
         store = stores.of(run)
         made = stores.clone(run).create(stores.source(run), store.new(backup_id))
         store.publish(manifest_of(run, made, backup_id=backup_id, kind="clone"), stores.signing_key(run))
@@ -37,6 +37,7 @@ class CloneStep:
                 id=backup_id,
                 kind="clone",
                 location=made.copy_name or "",
+                started_at=started_at,
                 duration_s=round(time.monotonic() - started, 3),
             )
         )
