@@ -27,8 +27,7 @@ _LOG_LINES = 400  # of each log, the last ones; the files have them all
 _LOGS = {
     "run.jsonl": "the run, as JSON lines",
     "liquibase.log": "Liquibase",
-    "pg_dump.log": "pg_dump",
-    "pg_restore.log": "pg_restore",
+    "pg_dump.log": "pg_dump and pg_restore",
     "checks.log": "Great Expectations",
     "maintenance.log": "maintenance commands",
     "bug.log": "a bug in migrator",
