@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def configuration(
-    path: Path | None, *, overrides: Sequence[str] | None = None, url: str | None = None, required: bool = True
+    path: Path | None,
+    *,
+    overrides: Sequence[str] | None = None,
+    url: str | None = None,
+    window: str | None = None,
+    required: bool = True,
 ) -> Config:
     """migrator.toml with the command line's settings over it. Raises: ConfigError, UsageError."""
     from migrator.config.load import load
@@ -26,6 +31,10 @@ def configuration(
         if "url" in given:
             raise UsageError("--url and --set url exclude each other")
         given["url"] = url
+    if window is not None:
+        if "maintenance_window" in given:
+            raise UsageError("--window and --set maintenance_window exclude each other")
+        given["maintenance_window"] = [{"announced": window}]
     return load(path, os.environ, given, required=required)
 
 

@@ -45,3 +45,11 @@ TargetUrl = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Another database than the environment's, without a password."),
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="FROM/TO",
+        help="The announced maintenance window, in place of the configured ones: an ISO 8601 interval.",
+    ),
+]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from migrator.cli import conduct, opening, output
-from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, Window
 from migrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def rollback(
         list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable.")
     ] = None,
     overrides: Overrides = None,
+    window: Window = None,
     accept_no_way_back: Annotated[
         bool, typer.Option("--accept-no-way-back", help="Go on though a failure could not be taken back by itself.")
     ] = False,
@@ -77,7 +78,7 @@ def rollback(
     from migrator.runs.opening import new
     from migrator.runs.run import Options
 
-    loaded = opening.configuration(config, overrides=overrides, required=False)
+    loaded = opening.configuration(config, overrides=overrides, window=window, required=False)
     undo = _wanted(loaded, run, to_tag, count, changelog or [])
     parameters = conduct.parameters(param)
     kept: str | None = None  # the run, if it swapped a copy in and kept the original

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from migrator.cli import conduct, opening
-from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, TargetUrl
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, TargetUrl, Window
 
 Parameters = Annotated[
     list[str] | None,
@@ -26,6 +26,7 @@ def run(
     ] = None,
     param: Parameters = None,
     overrides: Overrides = None,
+    window: Window = None,
     accept_no_way_back: Annotated[
         bool,
         typer.Option("--accept-no-way-back", help="Go on though a failure could not be taken back by itself."),
@@ -48,7 +49,7 @@ def run(
     from migrator.runs.run import Options
 
     chosen = [*(overrides or ()), *([f"way={way}"] if way is not None else [])]
-    loaded = opening.configuration(config, overrides=chosen, url=url, required=False)
+    loaded = opening.configuration(config, overrides=chosen, url=url, window=window, required=False)
     environment = opening.environment(loaded, env)
     opened = new(
         loaded,

@@ -122,9 +122,8 @@ class MaintenanceWindow(Settings):
 
     @model_validator(mode="after")
     def _is_one_of_the_two(self) -> MaintenanceWindow:
-        weekly = self.model_fields_set - {"announced"}
         if self.announced is not None:
-            if weekly:
+            if (self.days, self.opens, self.closes, self.zone) != (None, None, None, None):
                 raise ValueError("announced stands alone: it says day, time and zone itself")
             return self
         for name, value in (("from", self.opens), ("to", self.closes), ("zone", self.zone)):

@@ -7,11 +7,12 @@ from types import MappingProxyType
 
 from migrator.errors import Refused
 from migrator.plans.gate import GateState
+from migrator.runs import windows
 from migrator.runs.run import Run
 
 # Name -> the gate, which returns what it saw in one sentence (None where the environment asks for nothing of it) and
 # raises Refused where it is closed, saying why and what opens it. A gate reads only: a plan asks it too.
-GATES: Mapping[str, Callable[[Run], str | None]] = MappingProxyType({})
+GATES: Mapping[str, Callable[[Run], str | None]] = MappingProxyType({"window": windows.gate})
 
 
 def pass_through(run: Run) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,9 +15,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from migrator.config import zones
+from migrator.config.load import without_file
+from migrator.config.models import Environment
 from migrator.config.window import DAYS, MaintenanceWindow, announced
+from migrator.errors import Refused
 from migrator.plans import window
 from migrator.plans.window import WindowState
+from migrator.runs import windows as gated
+from migrator.runs.run import Run
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Africa/Cairo", "UTC"]
@@ -244,3 +252,50 @@ def test_the_sentences_name_both_zones() -> None:
         "The run takes about 45 min, by estimate, and the maintenance window closes in 30 min, on "
         "Sun 29 Nov 2026 04:00 CET (Europe/Berlin)."
     )
+
+
+@dataclass
+class Asked:
+    """As much of a run as the window's gate asks of it."""
+
+    environment: Environment
+    at: datetime
+    warned: list[str] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+def asked(text: str, at: datetime, **settings: object) -> Run:
+    config = without_file(Path.cwd(), {})
+    windows = [{"announced": text}] if text else []
+    found = Asked(environment=config.environment("local", {"maintenance_window": windows, **settings}), at=at)
+    return cast("Run", found)
+
+
+def test_the_gate_is_open_inside_and_without_a_window() -> None:
+    assert gated.gate(asked("", berlin("2026-11-28T22:00"))) is None
+    says = gated.gate(asked("2026-11-28T21:00Z/PT6H", berlin("2026-11-28T22:00")))
+    assert says is not None
+    assert "open until Sun 29 Nov 2026" in says
+
+
+def test_the_gate_refuses_outside_with_the_next_opening() -> None:
+    with pytest.raises(Refused, match="opens on Sat 28 Nov 2026 21:00 UTC") as refused:
+        gated.gate(asked("2026-11-28T21:00Z/PT6H", berlin("2026-11-28T21:59")))
+    assert "--window" in (refused.value.hint or "")
+
+
+def test_a_run_that_would_outlast_the_window_is_told_or_refused() -> None:
+    late = berlin("2026-11-29T03:30")
+    fits = asked("2026-11-28T21:00Z/PT6H", late)
+    gated.refuse_overrun(fits, 1700)
+    assert cast("Asked", fits).warned == []
+    told = asked("2026-11-28T21:00Z/PT6H", late)
+    gated.refuse_overrun(told, 1900)
+    assert "takes about 31 min" in cast("Asked", told).warned[0]
+    with pytest.raises(Refused, match="takes about 31 min"):
+        gated.refuse_overrun(asked("2026-11-28T21:00Z/PT6H", late, on_overrun="refuse"), 1900)

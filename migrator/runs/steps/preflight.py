@@ -16,7 +16,7 @@ from migrator.postgres import catalog, schema_fingerprint, sessions, soundness
 from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.session import Session
-from migrator.runs import gates, inspection, liquibase_session, restore, state, stores, undoing
+from migrator.runs import gates, inspection, liquibase_session, restore, state, stores, undoing, windows
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, Outcome, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -115,6 +115,7 @@ class PreflightStep:
                 id=c.id,
                 author=c.author,
                 has_rollback=c.has_rollback,
+                checksum=c.checksum if isinstance(c, Changeset) else None,
                 rerun=not run.undoes and (c.path, c.id, c.author) in had,
             )
             for c in changesets
@@ -251,6 +252,7 @@ class PreflightStep:
                 f"limits.max_downtime_s = {limit_s:g}.",
                 hint="Raise the limit, choose proof = 'touched' or 'write_set', or profile = 'online'.",
             )
+        windows.refuse_overrun(run, backup_s + proof_s)
         restore_s = run.facts.restore_estimate_s = size / _RESTORE_BYTES_PER_S / jobs
         if may_need_restore(run) and restore_s > run.environment.limits.restore_max_s:
             run.warn(
