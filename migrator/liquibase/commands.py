@@ -11,6 +11,7 @@ from migrator.liquibase.engine import Engine
 from migrator.liquibase.events import ChangesetListener
 from migrator.liquibase.failures import Failure, from_java
 from migrator.liquibase.held import HeldConnection
+from migrator.liquibase.preconditions import Preconditions
 from migrator.liquibase.status import Status, may_fail_and_go_on
 from migrator.liquibase.undoing import Undoing
 from migrator.liquibase.watched import WatchedConnection, WriteSet, state
@@ -119,8 +120,10 @@ class Commands:
             engine = self._liquibase()
             changelog = engine.parsing.parse(request["changelog"])
             contexts, labels = engine.parsing.filters()
+            tried = Preconditions(self._real, engine.database, changelog) if request["preconditions"] else None
             try:
-                return {"changesets": Status(engine.database, contexts=contexts, labels=labels).of(changelog)}
+                status = Status(engine.database, contexts=contexts, labels=labels, preconditions=tried)
+                return {"changesets": status.of(changelog)}
             finally:
                 engine.forget()
 

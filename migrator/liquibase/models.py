@@ -76,6 +76,10 @@ class Changeset:
     needs_savepoint: bool = False  # may fail and go on: costs a subtransaction in held mode
     statements: tuple[str, ...] = ()
     origins: tuple[int, ...] = ()  # for each statement the number of its change in `changes`, counted from 0
+    rollback: tuple[str, ...] = ()  # what undoing it would run, as far as Liquibase can say it in SQL
+    precondition: str = "none"  # where it was tried: holds, fails, unknown
+    precondition_says: str | None = None
+    on_fail: str | None = None  # what Liquibase does where it fails: HALT, CONTINUE, MARK_RAN, WARN
     tables: frozenset[str] = frozenset()
     changes: tuple[str, ...] = ()  # createTable, sql, ...
     comment: str | None = None

@@ -153,17 +153,17 @@ class Liquibase:
 
     # -- Liquibase -----------------------------------------------------------------------------------------------
 
-    def changesets(self, changelog: str) -> list[Changeset]:
+    def changesets(self, changelog: str, *, preconditions: bool = False) -> list[Changeset]:
         """Every changeset of the changelog, in its order, then those that only the ledger knows. Writes nothing.
 
+        `preconditions`: those of the pending ones are tried; in a read-only session, where there is a ledger.
         Raises: Refused when the changelog cannot be read or is not valid.
         """
-        answer = self._call("changesets", timeout_s=_READ_S, changelog=changelog)
+        answer = self._call("changesets", timeout_s=_READ_S, changelog=changelog, preconditions=preconditions)
         found = [self._changeset(fields) for fields in answer["changesets"]]
         self._files |= {changeset.key: changeset.file for changeset in found}
         return found
 
-    @effect(Effect.UPDATE)
     def offline_changesets(self, changelog: str, *, options: LiquibaseOptions, server_major: int) -> list[Changeset]:
         """Every changeset of the changelog as an empty PostgreSQL of that version would see it. Needs no connection.
 
@@ -179,6 +179,7 @@ class Liquibase:
         )
         return [self._changeset(fields) for fields in answer["changesets"]]
 
+    @effect(Effect.UPDATE)
     def update(self, changelog: str, *, on_event: Callable[[ChangesetEvent], None], timeout_s: float) -> Updated:
         """Every pending changeset has run: inside the held transaction, or committed one by one (stepwise).
 
@@ -333,6 +334,7 @@ class Liquibase:
                 "state": ChangesetState(fields["state"]),
                 "statements": tuple(fields.get("statements", ())),
                 "origins": tuple(fields.get("origins", ())),
+                "rollback": tuple(fields.get("rollback", ())),
                 "tables": frozenset(fields.get("tables", ())),
                 "changes": tuple(fields.get("changes", ())),
             }

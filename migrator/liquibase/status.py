@@ -9,6 +9,8 @@ from typing import Any
 
 from migrator.liquibase.events import identity, key
 from migrator.liquibase.failures import Failure, from_java
+from migrator.liquibase.preconditions import Preconditions
+from migrator.liquibase.rollbacks import Rollbacks
 
 _TABLE_FIELD = re.compile(r"table_?name$", re.IGNORECASE)
 _REFERENCE = re.compile(r"^\s*((?:\"[^\"]+\"|[^\s(.\"]+)(?:\.(?:\"[^\"]+\"|[^\s(.\"]+))?)\s*\(")
@@ -17,9 +19,20 @@ _COMPOSITE = {"not", "or"}
 
 
 class Status:
-    """Answers for one changelog against one database; without a ledger nothing has run there."""
+    """Answers for one changelog against one database; without a ledger nothing has run there.
 
-    def __init__(self, database: Any, *, contexts: Any, labels: Any, has_ledger: bool = True) -> None:
+    `preconditions`: those of pending changesets are tried by it.
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        *,
+        contexts: Any,
+        labels: Any,
+        has_ledger: bool = True,
+        preconditions: Preconditions | None = None,
+    ) -> None:
         import jpype
 
         self._database = database
@@ -34,6 +47,8 @@ class Status:
         self._targeted = jpype.JClass("liquibase.change.DbmsTargetedChange")
         self._database_list = jpype.JClass("liquibase.database.DatabaseList")
         self._serializable = jpype.JClass("liquibase.serializer.LiquibaseSerializable")
+        self._rollbacks = Rollbacks(database, self)
+        self._preconditions = preconditions
         self._ran = {str(row.toString()): row for row in database.getRanChangeSetList()} if has_ledger else {}
 
     def of(self, changelog: Any) -> list[dict[str, Any]]:
@@ -70,6 +85,8 @@ class Status:
         }
         if state == "pending":
             answer |= self._detail(changeset)
+            if self._preconditions is not None:
+                answer |= self._preconditions.of(changeset)
         return answer
 
     def _state(self, changeset: Any) -> tuple[str, str | None, str | None]:
@@ -114,6 +131,7 @@ class Status:
             "has_rollback": self.has_rollback(changeset),
             "statements": [statement for _, statement in written],
             "origins": [change for change, _ in written],
+            "rollback": self._rollbacks.of(changeset)[0],
             "tables": sorted(self.tables(changeset)),
         }
 

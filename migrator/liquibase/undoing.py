@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from migrator.liquibase.events import identity
+from migrator.liquibase.rollbacks import Rollbacks
 from migrator.liquibase.status import Status
 
 
@@ -12,12 +13,10 @@ class Undoing:
     """Answers for one parsed changelog against one database, in Liquibase's own order: the newest row comes first."""
 
     def __init__(self, database: Any, changelog: Any, status: Status) -> None:
-        import jpype
-
         self._database = database
         self._changelog = changelog
         self._status = status
-        self._generator = jpype.JClass("liquibase.sqlgenerator.SqlGeneratorFactory").getInstance()
+        self._rollbacks = Rollbacks(database, status)
 
     def of(self, count: int) -> list[dict[str, Any]]:
         """The `count` newest rows."""
@@ -36,7 +35,7 @@ class Undoing:
         if not found:
             return answer
         changeset = found[0]
-        statements, tables = self._rollback(changeset)
+        statements, tables = self._rollbacks.of(changeset)
         forward = self._status.statements(changeset)
         return answer | {
             "path": identity(changeset)["path"],
@@ -48,25 +47,3 @@ class Undoing:
             "tables": sorted(tables | self._status.tables(changeset)),
             "forward": forward,
         }
-
-    def _rollback(self, changeset: Any) -> tuple[list[str], set[str]]:
-        """What undoing it would run, as SQL where Liquibase can say, and the tables in its structured changes."""
-        changes = list(changeset.getRollback().getChanges())
-        tables: set[str] = set()
-        for change in changes:
-            tables |= self._status.tables_of(change)
-        if changes:
-            return self._status.statements_of(changes), tables
-        return self._generated(list(changeset.getChanges())[::-1]), tables
-
-    def _generated(self, changes: list[Any]) -> list[str]:
-        import jpype
-
-        found: list[str] = []
-        for change in changes:
-            try:
-                for statement in change.generateRollbackStatements(self._database):
-                    found += [str(sql.toSql()) for sql in self._generator.generateSql(statement, self._database)]
-            except jpype.JException:
-                continue  # it has no rollback, which is told apart
-        return found
