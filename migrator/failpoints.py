@@ -10,7 +10,7 @@ at these places unless `arm` was called, which the command line does when both o
     raise            the effect fails with a StepFailed; `bug` with an error that nobody foresaw
     stall=SECONDS    nothing happens for so long
     stall=FILE       FILE.reached appears, and nothing happens until FILE.go does
-    trace=FILE       a line is added to FILE, and everything goes on
+    trace=FILE       a line with the time and the place is added to FILE, and everything goes on
 
 Each is followed by `@` and a place, `any`, or either with `#N` for the Nth time; several are separated by `;`.
 """
@@ -217,7 +217,7 @@ def _stall(fate: Fate, _place: str) -> None:
 
 def _trace(fate: Fate, place: str) -> None:
     with open(fate.argument, "a", encoding="utf-8") as file:
-        file.write(place + "\n")
+        file.write(f"{time.time():.6f} {place}\n")
 
 
 _DEEDS: dict[str, Callable[[Fate, str], None]] = {

@@ -340,8 +340,20 @@ def template(server: Server, folder: Path) -> Iterator[Login]:
 
 
 @contextmanager
-def staged(server: Server, template: Login, folder: Path, *, settings: str = "", limits: str = "") -> Iterator[Stage]:
-    """A fresh copy of the template and a project folder; everything that was made meanwhile is dropped in the end."""
+def staged(
+    server: Server,
+    template: Login,
+    folder: Path,
+    *,
+    settings: str = "",
+    limits: str = "",
+    maintenance: str = "offline",
+    prelude: str = "",
+) -> Iterator[Stage]:
+    """A fresh copy of the template and a project folder; everything that was made meanwhile is dropped in the end.
+
+    `prelude` is SQL that belongs to what the database was.
+    """
     login = server.migrator.to(f"stage_{secrets.token_hex(4)}")
     with server.session() as admin:
         before = {name for name, _ in databases.run_databases(admin)}
@@ -355,7 +367,10 @@ def staged(server: Server, template: Login, folder: Path, *, settings: str = "",
         ):
             _execute(admin, text, login.database)
         found = properties.read(admin, login.database)
-    configure(folder, login, settings=settings, limits=limits)
+    configure(folder, login, settings=settings, limits=limits, maintenance=maintenance)
+    if prelude:
+        with closing(connect(login, role="prelude", run_id="test")) as session:
+            session.execute(prelude)
     stage = Stage(server=server, folder=folder, login=login, pictured=picture(login), properties=found)
     for name, text in CHECKS.items():
         stage.write(f"checks/{name}", text)
