@@ -50,6 +50,11 @@ class Loss(_Part):
     rows: int | None = None  # how many rows lost a value, or are gone or new; None where that is no matter of rows
     how: str  # in words
 
+    @property
+    def sentence(self) -> str:
+        """public.orders.note: 7 rows lost their value."""
+        return f"{self.what}{f'.{self.column}' if self.column else ''}: {self.how}"
+
 
 class RehearsedChangeset(_Part):
     path: str

@@ -13,4 +13,5 @@ class GateState(BaseModel):
     name: str = Field(description="Which gate.")
     is_open: bool = Field(description="Whether a run would pass just now.")
     says: str = Field(description="What it saw, in one sentence.")
+    overridden: str | None = Field(default=None, description="Why a person let a run pass it closed; null: nobody did.")
     opens_it: str | None = Field(default=None, description="What a person does about a closed one.")

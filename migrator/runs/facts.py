@@ -39,6 +39,7 @@ class Planned(BaseModel):
     id: str
     author: str
     has_rollback: bool
+    checksum: str | None = None  # Liquibase's; None in a rollback
     rerun: bool = False  # runAlways or runOnChange with a row in the ledger already: the row is updated, not added
 
     @property

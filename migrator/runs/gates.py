@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from migrator.config.models import Environment
 from migrator.errors import Refused
 from migrator.plans.gate import GateState
 from migrator.runs import windows
@@ -14,14 +15,44 @@ from migrator.runs.run import Run
 # raises Refused where it is closed, saying why and what opens it. A gate reads only: a plan asks it too.
 GATES: Mapping[str, Callable[[Run], str | None]] = MappingProxyType({"window": windows.gate})
 
+# Name -> whether an environment lets a person pass the gate closed, with --override-gate REASON. Others nobody passes.
+_OVERRIDABLE: Mapping[str, Callable[[Environment], bool]] = MappingProxyType(
+    {"attestation": lambda environment: environment.require_attestation.override}
+)
+
 
 def pass_through(run: Run) -> None:
-    """Every gate of this run's environment is open.
+    """Every gate of this run's environment is open, or was overridden; the record says what each saw.
 
     Raises: Refused, naming the gate, why it is closed and what opens it.
     """
-    for gate in GATES.values():
-        gate(run)
+    if run.options.rehearsal:
+        return
+    for name, gate in GATES.items():
+        try:
+            says = gate(run)
+        except Refused as error:
+            run.record.gates.append(_overridden(run, name, error))
+        else:
+            if says is not None:
+                run.record.gates.append(GateState(name=name, is_open=True, says=says))
+
+
+def _overridden(run: Run, name: str, closed: Refused) -> GateState:
+    """The closed gate, passed because a person said why. Raises: Refused where nobody did, or may."""
+    reason = run.options.override_gate
+    if reason is None:
+        raise closed
+    may = _OVERRIDABLE.get(name)
+    if may is None or not may(run.environment):
+        raise Refused(
+            f"{closed.message} --override-gate does not count here: the configuration of {run.environment.name} does "
+            f"not let anybody override the gate {name}.",
+            hint=closed.hint,
+            code=closed.code,
+        ) from closed
+    run.warn(f"The gate {name} was closed and was overridden: {reason}. {closed.message}")
+    return GateState(name=name, is_open=False, says=closed.message, overridden=reason, opens_it=closed.hint)
 
 
 def look(run: Run) -> list[GateState]:

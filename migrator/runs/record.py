@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from migrator.plans.gate import GateState
+
 
 class Outcome(StrEnum):
     """How a run ended, which is to say: the state of the database."""
@@ -171,6 +173,7 @@ class RunRecord(_Part):
     proof: Proof = Field(default_factory=Proof, description="What the verdict rests on.")
     steps: list[StepRecord] = Field(default_factory=list, description="Every step, in the order it was started.")
     changesets: list[ChangesetRecord] = Field(default_factory=list, description="Those to be executed, or undone.")
+    gates: list[GateState] = Field(default_factory=list, description="What had to be open before it might begin.")
     backups: list[BackupRecord] = Field(default_factory=list, description="What was backed up before.")
     maintenance: MaintenanceRecord = Field(
         default_factory=lambda: MaintenanceRecord(mode="none"), description="When users were held off, and how."

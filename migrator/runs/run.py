@@ -50,6 +50,9 @@ class Options:
 
     changelog: str  # relative to liquibase.root
     accept_no_way_back: bool = False
+    attestation: Path | None = None  # the file that stands behind the run; None: it is looked for
+    override_gate: str | None = None  # why a closed gate is passed all the same, where the configuration allows it
+    rehearsal: bool = False  # on a scratch copy: no gate is asked
     confirm: Callable[[str], bool] = lambda _question: True  # asked where the environment is protected
 
 

@@ -10,7 +10,7 @@ SCHEMA = {
     "index public.orders_pkey": "CREATE UNIQUE INDEX orders_pkey ON public.orders USING btree (id)",
     "index public.by_total": "CREATE INDEX by_total ON public.orders USING btree (total)",
     "constraint orders_pkey on public.orders": "PRIMARY KEY (id)",
-    "trigger stamp on public.orders": "CREATE TRIGGER stamp BEFORE UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION "
+    "trigger stamp on public.orders": "CREATE TRIGGER stamp BEFORE UPDATE ON public.orders EXECUTE FUNCTION "
     "public.stamp()",
     "function public.stamp()": "the body",
     "function public.other()": "the body",
