@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from migrator.config import models
 from migrator.config.profiles import profile
 from migrator.config.sources import flatten
+from migrator.plans.gate import GateState
 from migrator.runs import record
 
 FOLDER = Path(__file__).parent
@@ -131,6 +132,7 @@ _TITLES: dict[type[BaseModel], str] = {
     record.CheckRecord: "checks",
     record.TableRecord: "tables",
     record.ErrorRecord: "error",
+    GateState: "gates",
 }
 _TABLES: dict[str, Callable[[], str]] = {
     "environment": _environment,

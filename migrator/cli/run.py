@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,18 @@ def run(
         bool,
         typer.Option("--accept-no-way-back", help="Go on though a failure could not be taken back by itself."),
     ] = False,
+    attestation: Annotated[
+        Path | None,
+        typer.Option(
+            "--attestation",
+            metavar="FILE",
+            help="The rehearsal behind this run. Default: looked for in signing.attestations.",
+        ),
+    ] = None,
+    override_gate: Annotated[
+        str | None,
+        typer.Option("--override-gate", metavar="REASON", help="Pass a closed gate where the configuration allows it."),
+    ] = None,
     yes: AssumeYes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,6 +70,8 @@ def run(
         Options(
             changelog=changelog,
             accept_no_way_back=accept_no_way_back,
+            attestation=attestation,
+            override_gate=override_gate,
             confirm=conduct.confirmer(assume_yes=yes),
         ),
         reporter=conduct.reporter(silent=as_json),

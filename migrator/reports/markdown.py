@@ -59,6 +59,7 @@ def block(value: str, language: str = "text") -> list[str]:
 def _lines(record: RunRecord) -> Iterator[str]:
     yield from _outcome(record)
     yield from _proof(record)
+    yield from _list("Gates", [verdict.gate(one) for one in record.gates])
     if record.next_command:
         yield from ("## Next", "", *block(record.next_command, "sh"), "")
     yield from _steps(record)

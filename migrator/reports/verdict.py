@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from migrator.plans.gate import GateState
 from migrator.reports.wording import count, duration, one_line, size
 from migrator.runs.record import BackupRecord, ChangesetRecord, Direction, Outcome, RunRecord, StepName, Way
 
@@ -155,6 +156,8 @@ def facts(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
     if record.proof.proven or record.proof.not_proven:
         yield "proven", [one_line(line) for line in record.proof.proven] or ["nothing"]
         yield "not proven", [one_line(line) for line in record.proof.not_proven] or ["nothing was left out"]
+    if record.gates:
+        yield "gates", [gate(one) for one in record.gates]
     if record.changesets:
         yield "changesets", [changesets(record)]
     if changed := rows_changed(record):
@@ -226,6 +229,13 @@ def rows_changed(record: RunRecord) -> str | None:
     touched = [t for t in known if t.inserted or t.updated or t.deleted]
     undone = ", taken back" if touched and record.outcome in {Outcome.ROLLED_BACK, Outcome.RESTORED} else ""
     return f"{inserted:,} inserted, {updated:,} updated, {deleted:,} deleted in {count(len(touched), 'table')}{undone}"
+
+
+def gate(state: GateState) -> str:
+    """attestation: rehearsal 20260301-ab12 in staging, 3 hours ago, from clone, signed by 9f86d081884c7d65."""
+    if state.overridden is None:
+        return one_line(f"{state.name}: {state.says}")
+    return one_line(f"{state.name}: closed, and overridden ({state.overridden}): {state.says}")
 
 
 def backup(entry: BackupRecord) -> str:

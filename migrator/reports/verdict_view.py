@@ -21,7 +21,7 @@ from migrator.runs.record import RunRecord
 LABEL_WIDTH = 15
 MAX_LINES = 8  # of one fact; the report has them all
 _COLOURS = {Tone.GOOD: "green", Tone.CAUTION: "yellow", Tone.BAD: "red"}
-_LISTS = {"proven", "not proven", "warnings", "kept", "surprises", "checks failed"}
+_LISTS = {"proven", "not proven", "gates", "warnings", "kept", "surprises", "checks failed"}
 
 
 def parts(record: RunRecord, symbols: Symbols, *, plain: bool, width: int) -> Iterator[RenderableType]:
