@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,10 @@ def history(
     config: ConfigPath = None,
     env: EnvironmentName = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs.")] = 20,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write one page over these runs, with plots.", dir_okay=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the latest runs, newest first.
@@ -32,15 +37,22 @@ def history(
     \b
     migrator history --env staging
     migrator history -n 3 --json
+    migrator history -n 500 --html history.html
     """
     with _journal(config) as journal:
         runs = journal.history(env, limit)
+    if html is not None:
+        from migrator.reports import overview
+        from migrator.reports.wording import count
+
+        written = overview.write([run.record for run in runs], html.absolute(), now=datetime.now(UTC))
+        output.note(f"{count(len(runs), 'run')} in {written}")
     if as_json:
         output.json_result([_summary(run) for run in runs])
-    elif runs:
+    elif runs and html is None:
         head = ("run", "environment", "started", "outcome", "took", "changelog")
         output.result(output.table(head, [_row(run) for run in runs]))
-    else:
+    elif not runs:
         output.note("no run yet" if env is None else f"no run of environment {env} yet")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.reports import html
+from migrator.reports import html, overview
 from migrator.reports.html import Material
 from migrator.reports.plots import Plot, nice, thinned
 from migrator.reports.timeline import Timeline
@@ -178,3 +178,32 @@ def test_plot_keeps_its_peaks() -> None:
 )
 def test_an_axis_ends_at_a_round_number(value: float, top: float) -> None:
     assert nice(value) == top
+
+
+def test_a_page_over_many_runs_has_their_figures_and_each_of_them() -> None:
+    records = []
+    for number, outcome in enumerate((Outcome.MIGRATED, Outcome.ROLLED_BACK, Outcome.HALTED, Outcome.REFUSED)):
+        record = a_failed_run()
+        record.run_id = f"run-{number}"
+        record.started_at = STARTED + timedelta(days=number)
+        record.ended_at = record.started_at + timedelta(seconds=10 * (number + 1))
+        record.outcome, record.exit_code = outcome, outcome.exit_code
+        records.append(record)
+    source = overview.render(records, now=STARTED)
+    page = Page(source)
+    for text in ("4 runs of staging", "1 of 3", "20.0 s", "30.0 s", "Halted: a person is needed", "12.0 s"):
+        assert text in page.words
+    heights = re.findall(r'class="whole" style="height: ([0-9.]+)%', source)
+    assert [float(height) for height in heights] == [20.0, 40.0, 60.0, 80.0]
+    assert page.words.index("run-3") < page.words.index("run-0")
+
+
+def test_a_page_over_no_run_says_so() -> None:
+    assert "no run yet" in Page(overview.render([], now=STARTED)).words
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_any_value_is_read_as_it_is_in_the_page_over_runs(value: str) -> None:
+    record = a_failed_run()
+    record.environment = record.changelog = record.run_id = value
+    assert Page(overview.render([record], now=STARTED)).words.count(one_line(value)) >= 3
