@@ -174,7 +174,9 @@ class Dump:
     def _run(
         self, program: Path, options: Sequence[str], source: Source, login: Login, *, durable: bool = True
     ) -> processes.Completed:
-        secrets = [login.password] if login.password is not None else []
+        login = login.settled()  # what is written into the file is what is masked
+        secret = login.secret()
+        secrets = [secret] if secret is not None else []
         with doing(Effect.WORK_FILE):
             self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with client_tools.passfile(login, self.log.parent) as passfile:

@@ -240,11 +240,12 @@ def _wire(suite: Suite) -> dict[str, Any]:
 
 
 def _login_fields(login: Login) -> dict[str, Any]:
+    secret = login.secret()
     return {
         "host": login.host,
         "port": login.port,
         "database": login.database,
         "user": login.user,
-        "password": None if login.password is None else login.password.reveal(),
+        "password": None if secret is None else secret.reveal(),
         "options": dict(login.options),
     }

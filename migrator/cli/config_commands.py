@@ -27,7 +27,7 @@ def show(
     """
     from migrator.config import show as listing
 
-    loaded = opening.configuration(config, overrides=overrides, url=url, required=False)
+    loaded = opening.configuration(config, overrides=overrides, url=url, required=False, shown_only=True)
     environment = opening.environment(loaded, env)
     if not as_json:
         output.result(listing.as_text(loaded, environment))

@@ -21,10 +21,16 @@ def configuration(
     url: str | None = None,
     window: str | None = None,
     required: bool = True,
+    shown_only: bool = False,
 ) -> Config:
-    """migrator.toml with the command line's settings over it. Raises: ConfigError, UsageError."""
+    """migrator.toml with the command line's settings over it. Raises: ConfigError, UsageError.
+
+    What stands at AWS is asked for when it is needed; with `shown_only` never: it is masked.
+    """
+    from migrator.aws.secrets import Secrets
     from migrator.config.load import load
     from migrator.config.overrides import parse
+    from migrator.config.remote import StandIn
 
     given = parse(overrides or ())
     if url is not None:
@@ -35,7 +41,7 @@ def configuration(
         if "maintenance_window" in given:
             raise UsageError("--window and --set maintenance_window exclude each other")
         given["maintenance_window"] = [{"announced": window}]
-    return load(path, os.environ, given, required=required)
+    return load(path, os.environ, given, required=required, remote=StandIn() if shown_only else Secrets())
 
 
 def environment(config: Config, name: str | None) -> Environment:

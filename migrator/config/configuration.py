@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +11,19 @@ from pydantic import ValidationError
 
 from migrator.config import overrides as command_line
 from migrator.config import paths, problems, references, services, targets
-from migrator.config.login import Secret
+from migrator.config.aws import AwsSettings
+from migrator.config.login import PasswordSource, Secret
 from migrator.config.models import ConfigFile, Environment, EnvironmentSettings, EnvironmentTable, FlagProvider
 from migrator.config.names import did_you_mean
 from migrator.config.problems import Keys, dotted
 from migrator.config.profiles import profile
+from migrator.config.remote import Pointer, Remote, StandIn
 from migrator.config.services import JournalSettings, LiquibaseSettings, SigningSettings
 from migrator.config.sources import Layer, flatten, merge, nest
+from migrator.config.store import is_s3
 from migrator.errors import ConfigError
+
+_SOME_URL = "postgresql://unknown@unknown/unknown"  # of a URL that stands at AWS and is only shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ class Config:
     _where: Callable[[Keys], str] = field(repr=False)
     _environ: Mapping[str, str] = field(repr=False)
     _overrides: Layer = field(repr=False)
+    _remote: Remote | None = field(default=None, repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -48,12 +54,15 @@ class Config:
     def journal(self) -> JournalSettings:
         """Raises: ConfigError when a variable of it is not set."""
         table = self._file.journal
-        resolve = partial(references.resolve, environ=self._environ)
         where = self._where(("journal", "url"))
-        password = None
-        if table.password is not None:
-            password = Secret(resolve(table.password, where=self._where(("journal", "password"))))
-        return services.journal(resolve(table.url, where=where), password, where=where, base=self.base)
+        if self._masks(table.url):
+            return JournalSettings(login=None, shown=references.MASK, _read=lambda: references.MASK)
+
+        def password() -> Secret | None:
+            place = self._where(("journal", "password"))
+            return None if table.password is None else Secret(self._resolved(table.password, place))
+
+        return services.journal(self._resolved(table.url, where), password, where=where, base=self.base)
 
     @property
     def signing(self) -> SigningSettings:
@@ -61,7 +70,7 @@ class Config:
         key, where = self._file.signing.key, self._where(("signing", "key"))
 
         def read() -> Secret | None:
-            return None if key is None else Secret(references.resolve(key, self._environ, where=where))
+            return None if key is None else Secret(self._resolved(key, where))
 
         patterns = self._file.signing.public_keys
         public = paths.matching(patterns, self.base, where=self._where(("signing", "public_keys")))
@@ -82,6 +91,7 @@ class Config:
             )
         given = command_line.table({**self._overrides, **(overrides or {})})
         layers = [
+            ("[aws]", {f"aws.{key}": value for key, value in flatten(self._file.aws).items()}),
             ("[defaults]", flatten(self._file.defaults)),
             (f"[environments.{name}]", flatten(table or EnvironmentTable())),
             (command_line.SOURCE, flatten(given)),
@@ -100,15 +110,29 @@ class Config:
             source = sources.get(key, f"[environments.{name}]")
             if source == command_line.SOURCE:
                 return command_line.option(key)
+            if source == "[aws]":
+                return self._where(tuple(key.split(".", 1)))
             owner = ("defaults",) if source == "[defaults]" else ("environments", name)
             return self._where((*owner, *key.split(".", 1)))
 
-        resolved, found = references.resolve_all(values, self._environ, where)
+        aws = self._aws(values, where)
+        later = {key: values[key] for key in ("password",) if references.has_remote(values.get(key, ""))}
+        if self._masks(values.get("url", "")):
+            later["url"] = _SOME_URL
+        resolved, found = references.resolve_all(
+            {key: value for key, value in values.items() if key not in later},
+            where,
+            partial(self._resolved, aws=aws),
+        )
+        resolved |= later
+        found |= {key: str(values[key]) for key in later}
         try:
             table = EnvironmentTable.model_validate(nest(resolved))
         except ValidationError as error:
             raise problems.explained(error, EnvironmentTable, lambda keys: where(dotted(keys))) from error
-        login = targets.login(name, table, where, self.base)
+        login = targets.login(name, table, where, self.base, self._password(later.get("password"), aws, where))
+        if login is not None and table.login == targets.RDS_IAM:
+            login = replace(login, password=self._asked(where("login")).token(login, aws))
         if login is not None:
             targets.check(login, table, self.journal.login, where)
         if table.protected and not table.backup.kinds:
@@ -119,6 +143,51 @@ class Config:
         settings = {key: getattr(table, key) for key in EnvironmentSettings.model_fields}
         settings |= _absolute(table, self.base, where)
         return Environment(**settings, name=name, login=login, sources=sources, references=found)
+
+    def _aws(self, values: Layer, where: targets.Where) -> AwsSettings:
+        """How AWS is reached; said without any help from AWS. Raises: ConfigError."""
+        own = {key: value for key, value in values.items() if key.startswith("aws.")}
+        resolved, _ = references.resolve_all(own, where, partial(references.resolve_here, environ=self._environ))
+        try:
+            return EnvironmentTable.model_validate(nest(resolved)).aws
+        except ValidationError as error:
+            raise problems.explained(error, EnvironmentTable, lambda keys: where(dotted(keys))) from error
+
+    def _password(self, text: object, aws: AwsSettings, where: targets.Where) -> PasswordSource | None:
+        """Where a password that stands at AWS comes from. Raises: ConfigError."""
+        if text is None:
+            return None
+        place = where("password")
+        found = references.only_remote(str(text), where=place)
+        if found is None:
+            raise ConfigError(
+                f"{place}: a reference to AWS and something else", hint="write the reference alone, as ${ssm:/shop/db}"
+            )
+        return self._asked(place).password(found, aws, where=place)
+
+    def _resolved(self, text: str, where: str, aws: AwsSettings | None = None) -> str:
+        def lookup(pointer: Pointer, where: str) -> str:
+            return self._asked(where).value(pointer, aws or self._own_aws(), where=where)
+
+        return references.resolve(text, self._environ, where=where, lookup=lookup)
+
+    def _own_aws(self) -> AwsSettings:
+        """How AWS is reached for what belongs to no environment."""
+        given = {key: value for key, value in self._overrides.items() if key.startswith("aws.")}
+        layers = [
+            ("[aws]", {f"aws.{key}": value for key, value in flatten(self._file.aws).items()}),
+            (command_line.SOURCE, flatten(command_line.table(given))),
+        ]
+        values, sources = merge(layers)
+        return self._aws(values, lambda key: command_line.option(key) if sources[key] == command_line.SOURCE else key)
+
+    def _asked(self, where: str) -> Remote:
+        if self._remote is None:
+            raise ConfigError(f"{where}: what stands at AWS cannot be used here")
+        return self._remote
+
+    def _masks(self, text: object) -> bool:
+        return isinstance(self._remote, StandIn) and references.has_remote(text)
 
 
 def _absolute(table: EnvironmentTable, base: Path, where: targets.Where) -> dict[str, object]:
@@ -131,7 +200,8 @@ def _absolute(table: EnvironmentTable, base: Path, where: targets.Where) -> dict
         "suites": paths.matching(table.checks.suites, base, where=where("checks.suites")),
         "invariants": paths.matching(table.checks.invariants, base, where=where("checks.invariants")),
     }
-    store = str(paths.absolute(table.backup.store, base))
+    store = table.backup.store
+    store = store if is_s3(store) else str(paths.absolute(store, base))
     return {
         "maintenance": table.maintenance.model_copy(update={"outside": outside}),
         "checks": table.checks.model_copy(update=checks),

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from migrator.config import document, paths, problems, references, targets
 from migrator.config import overrides as command_line
+from migrator.config.aws import AwsSettings
 from migrator.config.configuration import Config
 from migrator.config.document import Document
 from migrator.config.models import ConfigFile, EnvironmentTable
 from migrator.config.problems import Keys, dotted
+from migrator.config.remote import Pointer, Remote, StandIn
 from migrator.config.services import LiquibaseSettings
 from migrator.config.sources import Layer, flatten, merge
 from migrator.errors import ConfigError
@@ -28,26 +30,35 @@ def load(
     overrides: Mapping[str, object] | None = None,
     *,
     required: bool = True,
+    remote: Remote | None = None,
 ) -> Config:
     """migrator.toml was read, and every key and value of it is valid. References are left for later.
 
+    `remote` asks AWS where they stand for something there; without one they are refused.
     Without a path it is `migrator.toml` in the current folder; where that is missing and not `required`, everything is
     at its default. `overrides` are dotted keys from the command line, those of environments included.
     Raises: ConfigError with file and line.
     """
     file = (path or Path(FILE_NAME)).absolute()
     if path is None and not required and not file.exists():
-        return without_file(file.parent, environ, overrides)
-    return _config(document.read(file), file, environ, dict(overrides or {}))
+        return without_file(file.parent, environ, overrides, remote)
+    return _config(document.read(file), file, environ, dict(overrides or {}), remote)
 
 
-def without_file(folder: Path, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
+def without_file(
+    folder: Path,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object] | None = None,
+    remote: Remote | None = None,
+) -> Config:
     """Everything is at its default but the overrides. Raises: ConfigError."""
     nothing = Document(path=folder / FILE_NAME, data={}, text="")
-    return _config(nothing, None, environ, dict(overrides or {}))
+    return _config(nothing, None, environ, dict(overrides or {}), remote)
 
 
-def _config(found: Document, path: Path | None, environ: Mapping[str, str], given: Layer) -> Config:
+def _config(
+    found: Document, path: Path | None, environ: Mapping[str, str], given: Layer, remote: Remote | None
+) -> Config:
     services = {key: value for key, value in given.items() if _of_services(key)}
     of_environments = {key: value for key, value in given.items() if key not in services}
 
@@ -68,12 +79,13 @@ def _config(found: Document, path: Path | None, environ: Mapping[str, str], give
     return Config(
         path=path,
         base=base,
-        liquibase=_liquibase(file, environ, where, base),
+        liquibase=_liquibase(file, environ, where, base, remote),
         sources={key: source for key, source in sources.items() if _of_services(key)},
         _file=file,
         _where=where,
         _environ=environ,
         _overrides=of_environments,
+        _remote=remote,
     )
 
 
@@ -110,7 +122,7 @@ def _in(where: Callable[[Keys], str], owner: Keys, key: str) -> str:
 
 
 def _liquibase(
-    file: ConfigFile, environ: Mapping[str, str], where: Callable[[Keys], str], base: Path
+    file: ConfigFile, environ: Mapping[str, str], where: Callable[[Keys], str], base: Path, remote: Remote | None
 ) -> LiquibaseSettings:
     table = file.liquibase
     if table.home is not None and "version" in table.model_fields_set:
@@ -119,18 +131,26 @@ def _liquibase(
             hint="home uses the installation that is there, version fetches one: leave one of them out",
         )
 
+    def resolved(text: str, place: str) -> str:
+        lookup = partial(_ask, remote, file.aws) if remote is not None else None
+        return references.resolve(text, environ, where=place, lookup=lookup)
+
     def folder(key: str, path: Path | None) -> Path | None:
         if path is None:
             return None
         place = where(("liquibase", key))
-        found = paths.absolute(references.resolve(str(path), environ, where=place), base)
-        if not found.is_dir():
+        found = paths.absolute(resolved(str(path), place), base)
+        if not found.is_dir() and not (isinstance(remote, StandIn) and references.has_remote(path)):
             raise ConfigError(f"{place}: there is no folder {found}")
         return found
 
     return LiquibaseSettings(
-        version=references.resolve(table.version, environ, where=where(("liquibase", "version"))),
+        version=resolved(table.version, where(("liquibase", "version"))),
         home=folder("home", table.home),
         java_home=folder("java_home", table.java_home),
         root=folder("root", table.root) or base,
     )
+
+
+def _ask(remote: Remote, aws: AwsSettings, pointer: Pointer, where: str) -> str:
+    return remote.value(pointer, aws, where=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Protocol
 
 
 class Secret:
@@ -17,6 +18,10 @@ class Secret:
 
     def reveal(self) -> str:
         return self._value
+
+    def current(self) -> Secret:
+        """A constant is a source of itself: see `PasswordSource`."""
+        return self
 
     def __repr__(self) -> str:
         return "********"
@@ -36,6 +41,14 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
+class PasswordSource(Protocol):
+    """Where a password comes from. A `Secret` is one that never changes."""
+
+    def current(self) -> Secret | None:
+        """The password that the server takes now. Ask for every connection. Raises: ConnectionFailed."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Login:
     """One database of one server, and who logs in. Never holds the password in plain sight."""
@@ -44,7 +57,7 @@ class Login:
     port: int = 5432
     database: str
     user: str
-    password: Secret | None = None
+    password: PasswordSource | None = None
     options: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({})
     )  # libpq names: sslmode, sslrootcert
@@ -52,6 +65,17 @@ class Login:
     def to(self, database: str) -> Login:
         """The same server and user, another database."""
         return replace(self, database=database)
+
+    def secret(self) -> Secret | None:
+        """The password of this moment, for one connection. Raises: ConnectionFailed where it cannot be had."""
+        return None if self.password is None else self.password.current()
+
+    def settled(self) -> Login:
+        """The same with the password of this moment, for a child process that connects at once.
+
+        Raises: ConnectionFailed.
+        """
+        return replace(self, password=self.secret())
 
     def __str__(self) -> str:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"

@@ -18,10 +18,12 @@ from pydantic import (
 )
 
 from migrator.config.attestation import RequireAttestation
+from migrator.config.aws import AwsSettings
 from migrator.config.drift import DriftSettings, OnDrift
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
+from migrator.config.store import StoreSettings, StoreText
 from migrator.config.window import MaintenanceWindow, OnOverrun
 
 Profile = Literal["guarded", "online"]
@@ -51,12 +53,6 @@ def _once(kinds: tuple[BackupKind, ...]) -> tuple[BackupKind, ...]:
     if len(set(kinds)) != len(kinds):
         raise ValueError("names a kind twice")
     return kinds
-
-
-def _folder(value: str) -> str:
-    if "://" in value:
-        raise ValueError(f"{value.split('://', maxsplit=1)[0]}:// is not available yet; name a folder")
-    return value
 
 
 def _no_limit(value: object) -> object:
@@ -101,8 +97,8 @@ class MaintenanceSettings(Settings):
 class BackupSettings(Settings):
     kinds: Annotated[tuple[Annotated[BackupKind, BeforeValidator(_known_kind)], ...], AfterValidator(_once)] = ("dump",)
     """dump: pg_dump into the store. clone: a copy on the same server. [] is a decision: no backup."""
-    store: Annotated[Text, AfterValidator(_folder)] = "backups"
-    """The folder that backups go to. Relative to migrator.toml's folder."""
+    store: StoreText = "backups"
+    """The folder that backups go to, relative to migrator.toml's folder; or s3://bucket/prefix."""
     jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
     """Connections of a dump or a restore. Default: the environment's jobs."""
     keep_days: Annotated[int, Field(strict=True, ge=0, le=36500)] = 7
@@ -185,6 +181,8 @@ class EnvironmentSettings(Settings):
     """Connections that fingerprints, dumps and restores use. Default: the number of cores, at most 4."""
     maintenance: MaintenanceSettings = MaintenanceSettings()
     backup: BackupSettings = Field(default_factory=BackupSettings)
+    store: StoreSettings = StoreSettings()
+    aws: AwsSettings = AwsSettings()
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()
@@ -220,9 +218,9 @@ class EnvironmentTable(EnvironmentSettings):
     url: Text | None = None
     """postgresql://user@host:port/database?sslmode=verify-full, without a password."""
     password: Text | None = None
-    """A reference such as ${env:STAGING_DB_PASSWORD}."""
+    """A reference such as ${env:STAGING_DB_PASSWORD}, ${aws-secret:shop/db#password} or ${ssm:/shop/db}."""
     login: Text | None = None
-    """Another way to log in than by a password. None is available yet."""
+    """Another way to log in than by a password. rds-iam: a token of RDS, made anew for every connection."""
 
 
 class LiquibaseTable(Settings):
@@ -264,6 +262,8 @@ class ConfigFile(Settings):
     liquibase: LiquibaseTable = LiquibaseTable()
     journal: JournalTable = JournalTable()
     signing: SigningTable = SigningTable()
+    aws: AwsSettings = AwsSettings()
+    """How AWS is reached, for all environments."""
     defaults: EnvironmentTable = EnvironmentTable()
     """What all environments share."""
     environments: Mapping[

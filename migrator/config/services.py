@@ -24,9 +24,14 @@ class LiquibaseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class JournalSettings:
-    url: str | Secret  # in SQLAlchemy's words; a Secret where it may hold a password
     login: Login | None  # of a journal in PostgreSQL; None for SQLite
     shown: str  # the URL without its password
+    _read: Callable[[], str | Secret] = field(repr=False)
+
+    @property
+    def url(self) -> str | Secret:
+        """In SQLAlchemy's words; a Secret where it may hold a password. Raises: ConfigError, ConnectionFailed."""
+        return self._read()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +47,12 @@ class SigningSettings:
         return self._read()
 
 
-def journal(url: str, password: Secret | None, *, where: str, base: Path) -> JournalSettings:
-    """The journal's address in SQLAlchemy's words. Raises: ConfigError."""
+def journal(url: str, password: Callable[[], Secret | None], *, where: str, base: Path) -> JournalSettings:
+    """The journal's address; its password is asked for with its URL, not before. Raises: ConfigError."""
     if url.startswith("sqlite:"):
         if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
             raise ConfigError(f"{where}: names no file", hint="write sqlite:///path/to/journal.db")
-        return JournalSettings(url=url, login=None, shown=url)
+        return JournalSettings(login=None, shown=url, _read=lambda: url)
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise ConfigError(
@@ -55,14 +60,18 @@ def journal(url: str, password: Secret | None, *, where: str, base: Path) -> Jou
         )
     parsed = urls.parse(f"postgresql://{rest}", where=where, base=base)
     login = parsed.login
-    secret = password or parsed.password
     options = dict(login.options)
     if login.host not in _LOOPBACK and not login.host.startswith("/"):
         options.setdefault("sslmode", "verify-full")
     host = f"[{login.host}]" if ":" in login.host else login.host
     if login.host.startswith("/"):
         host, options["host"] = "", login.host
-    user = quote(login.user, safe="") + (f":{quote(secret.reveal(), safe='')}" if secret else "")
     query = "&".join(f"{key}={quote(value, safe='')}" for key, value in options.items())
-    text = f"postgresql+psycopg://{user}@{host}:{login.port}/{quote(login.database, safe='')}"
-    return JournalSettings(url=Secret(f"{text}?{query}" if query else text), login=login, shown=urls.render(login))
+
+    def read() -> Secret:
+        secret = password() or parsed.password
+        user = quote(login.user, safe="") + (f":{quote(secret.reveal(), safe='')}" if secret else "")
+        text = f"postgresql+psycopg://{user}@{host}:{login.port}/{quote(login.database, safe='')}"
+        return Secret(f"{text}?{query}" if query else text)
+
+    return JournalSettings(login=login, shown=urls.render(login), _read=read)

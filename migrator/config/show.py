@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from migrator.config import urls
+from migrator.config import references, targets, urls
 from migrator.config.configuration import Config
 from migrator.config.models import Environment, EnvironmentSettings
 from migrator.config.sources import flatten
 
-_MASK = "********"
+_MASK = references.MASK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,19 @@ class Shown:
 def shown(config: Config, environment: Environment) -> list[Shown]:
     """Every setting of the environment and of the services that it uses, in the order of the documentation."""
     url = "embedded" if environment.login is None else urls.render(environment.login)
-    settings = [Shown(key="url", value=url, source=environment.sources.get("url", "default"))]
-    if environment.login is not None and environment.login.password is not None:
+    written = environment.references.get("url", "")
+    at_aws = written if references.has_remote(written) else None
+    settings = [
+        Shown(
+            key="url",
+            value=_MASK if at_aws else url,
+            source=environment.sources.get("url", "default"),
+            reference=at_aws,
+        )
+    ]
+    if "login" in environment.sources:
+        settings.append(Shown(key="login", value=targets.RDS_IAM, source=environment.sources["login"]))
+    elif environment.login is not None and environment.login.password is not None:
         key = "password" if "password" in environment.sources else "url"
         settings.append(
             Shown(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from migrator.config import references, urls
-from migrator.config.login import Login, Secret
+from migrator.config.login import Login, PasswordSource, Secret
 from migrator.config.models import EnvironmentSettings, EnvironmentTable, JournalTable, SigningTable
+from migrator.config.scratch import ScratchSettings
 from migrator.errors import ConfigError
 
 EMBEDDED = "local"  # the one environment that needs no url
+RDS_IAM = "rds-iam"
+_PROVES_THE_SERVER = ("verify-ca", "verify-full")
 Where = Callable[[str], str]
 
 
 def refuse_plain_secrets(
-    table: EnvironmentTable | JournalTable | SigningTable, where: Where, *, in_file: bool = True
+    table: EnvironmentTable | JournalTable | SigningTable | ScratchSettings, where: Where, *, in_file: bool = True
 ) -> None:
     """No secret stands in plain sight. Raises: ConfigError that does not repeat it."""
     seen = "whoever reads the file" if in_file else "every user of this machine"
@@ -34,37 +38,68 @@ def refuse_plain_secrets(
 
 
 def refuse_unavailable(table: EnvironmentTable, where: Where) -> None:
-    """The table asks for no way to log in that does not exist. Raises: ConfigError."""
-    if table.login is not None:
+    """The table asks for no way to log in that does not exist, and for one alone. Raises: ConfigError."""
+    if table.login is None:
+        return
+    if table.login != RDS_IAM:
         raise ConfigError(
-            f"{where('login')}: {table.login!r} is not available yet", hint='use password = "${env:NAME}"'
+            f"{where('login')}: there is no way to log in called {table.login!r}",
+            hint=f'write login = "{RDS_IAM}", or password = "${{env:NAME}}"',
+        )
+    if table.password is not None:
+        raise ConfigError(
+            f"{where('login')}: a password stands beside it",
+            hint="a token is made for every connection: leave the password out",
         )
 
 
-def login(name: str, table: EnvironmentTable, where: Where, base: Path) -> Login | None:
+def login(
+    name: str, table: EnvironmentTable, where: Where, base: Path, later: PasswordSource | None = None
+) -> Login | None:
     """How the target is reached, from a table whose references are resolved; None: the embedded server.
 
-    Raises: ConfigError.
+    `later`: where the password comes from when it is needed. Raises: ConfigError.
     """
     if table.url is None:
-        if name == EMBEDDED:
+        if name == EMBEDDED and table.login is None:
             return None
         raise ConfigError(
             f"{where('url')}: is missing",
             hint=f'write url = "postgresql://user@host:5432/database" under [environments.{name}], or give --url',
         )
     parsed = urls.parse(table.url, where=where("url"), base=base)
+    if table.login == RDS_IAM:
+        _require_proof_of_server(parsed.login, where)
     password = Secret(table.password) if table.password is not None else parsed.password
-    if password is not None and "\0" in password.reveal():
+    if later is None and password is not None and "\0" in password.reveal():
         raise ConfigError(f"{where('password')}: holds a NUL character")
     return Login(
         host=parsed.login.host,
         port=parsed.login.port,
         database=parsed.login.database,
         user=parsed.login.user,
-        password=password,
+        password=later or password,
         options=parsed.login.options,
     )
+
+
+def _require_proof_of_server(target: Login, where: Where) -> None:
+    """A token is as good as a password: it is given to nobody who has not proved to be the server."""
+    mode = target.options.get("sslmode", "verify-full")
+    if mode not in _PROVES_THE_SERVER:
+        raise ConfigError(
+            f"{where('url')}: sslmode={mode} with login = {RDS_IAM!r} would give a token to whoever answers",
+            hint="write ?sslmode=verify-full&sslrootcert=global-bundle.pem, the bundle that AWS publishes for RDS",
+        )
+
+
+def scratch_login(settings: ScratchSettings, base: Path) -> Login | None:
+    """How the server for scratch databases is reached; None where none is named. Raises: ConfigError."""
+    if settings.url is None:
+        return None
+    parsed = urls.parse(settings.url, where="scratch.url", base=base)
+    password = Secret(settings.password) if settings.password is not None else parsed.password
+    return replace(parsed.login, password=password)
 
 
 def check(target: Login, settings: EnvironmentSettings, journal: Login | None, where: Where) -> None:

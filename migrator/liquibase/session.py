@@ -75,6 +75,7 @@ class Liquibase:
         Raises: ConnectionFailed; ToolFailed when the worker is gone.
         """
         self._lines = Lines(options.root)
+        secret = login.secret()
         answer = self._call(
             "connect",
             timeout_s=_START_S,
@@ -86,7 +87,7 @@ class Liquibase:
                 "port": login.port,
                 "database": login.database,
                 "user": login.user,
-                "password": login.password.reveal() if login.password else None,
+                "password": secret.reveal() if secret else None,
                 "options": dict(login.options),
             },
             options=_sent(options),

@@ -104,10 +104,11 @@ def passfile(login: Login, folder: Path) -> Iterator[Path]:
 
     Raises: Refused for a password with a line end or a zero byte, which no such file can hold.
     """
-    if login.password is None:
+    secret = login.secret()
+    if secret is None:
         yield Path.home() / ".pgpass"
         return
-    password = login.password.reveal()
+    password = secret.reveal()
     if re.search(r"[\r\n\0]", password):
         raise Refused(
             f"the password of {login} has a line end in it, and pg_dump cannot be given one",

@@ -164,8 +164,9 @@ def connect(
         "client_encoding": "UTF8",
         "connect_timeout": max(2, math.ceil(connect_timeout_s)),
     }
-    if login.password is not None:
-        parameters["password"] = login.password.reveal()
+    secret = login.secret()
+    if secret is not None:
+        parameters["password"] = secret.reveal()
     try:
         conn = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)  # type: ignore[arg-type]
     except psycopg.Error as error:

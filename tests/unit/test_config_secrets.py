@@ -48,13 +48,6 @@ def test_empty_variable_is_refused(tmp_path: Path) -> None:
         load(written(tmp_path, SHOP), {"SHOP_PW": ""}).environment("shop")
 
 
-@pytest.mark.parametrize("reference", ["${aws-secret:shop/db}", "${ssm:/shop/db}"])
-def test_references_that_are_not_available_yet_say_so(tmp_path: Path, reference: str) -> None:
-    text = SHOP.replace("${env:SHOP_PW}", reference)
-    with pytest.raises(ConfigError, match="not available yet"):
-        load(written(tmp_path, text), {}).environment("shop")
-
-
 @pytest.mark.parametrize(
     ("reference", "words"),
     [("${evn:X}", "${env:NAME}"), ("${env:}", "names no environment variable")],
