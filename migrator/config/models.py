@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from migrator.config.approvals import ApprovalSettings
 from migrator.config.attestation import RequireAttestation
 from migrator.config.aws import AwsSettings
 from migrator.config.drift import DriftSettings, OnDrift
@@ -194,6 +195,7 @@ class EnvironmentSettings(Settings):
     """What becomes of a run when somebody else has changed the schema since the last verified one."""
     drift: DriftSettings = DriftSettings()
     require_attestation: RequireAttestation = RequireAttestation()
+    approvals: ApprovalSettings = ApprovalSettings()
 
 
 class Environment(EnvironmentSettings):
