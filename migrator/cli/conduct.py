@@ -47,16 +47,33 @@ def story(run: Run, action: Callable[[Run], None]) -> RunRecord:
 
         files.extend(reports.write(record, run.folder))
 
-    from migrator.reports.log import Logged
-
     run.write_reports = write
-    run.reporter = Logged(run.folder, run.reporter)
+    run.reporter = _with_listeners(run)
     run.reporter.started(run.record)
     try:
         action(run)
     finally:
         run.reporter.finished(run.record, files)
     return run.record
+
+
+def _with_listeners(run: Run) -> Reporter:
+    """The run's reporter, and before it whoever else is to hear of the run: its log, and GitHub inside a job of it."""
+    import os
+
+    from migrator.reports.github import GitHub
+    from migrator.reports.log import Logged
+
+    told = Logged(run.folder, run.reporter)
+    return GitHub(told, os.environ, secrets=_secrets(run)) if GitHub.is_here(os.environ) else told
+
+
+def _secrets(run: Run) -> list[str]:
+    """What the configuration holds that must not be seen in a log."""
+    from migrator.config.login import Secret
+
+    held = (run.login.password, run.config.journal.url, run.config.signing.key)
+    return [one.reveal() for one in held if isinstance(one, Secret)]
 
 
 def confirmer(*, assume_yes: bool) -> Callable[[str], bool]:

@@ -1,0 +1,157 @@
+"""A run inside GitHub Actions: a group of the log for each step, secrets masked, annotations, summary and outputs."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from migrator.reports import markdown, verdict, workflow_commands
+from migrator.reports.verdict import Tone, Verdict
+from migrator.reports.wording import one_line
+from migrator.reports.workflow_commands import Annotation
+from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+from migrator.runs.reporter import Reporter
+
+SUMMARY_BYTES = 1_000_000  # GitHub refuses a step's summary of more than 1 MiB
+_CUT = "\n\n_The rest is in the report._\n"
+
+
+class GitHub:
+    """A reporter that tells GitHub what it is told, around what the next one writes.
+
+    `environ` names the files to write to (GITHUB_STEP_SUMMARY, GITHUB_OUTPUT); without one of them that part is left
+    out. `secrets` are masked before anything else is written.
+    """
+
+    def __init__(
+        self,
+        then: Reporter,
+        environ: Mapping[str, str],
+        *,
+        secrets: Iterable[str] = (),
+        stream: TextIO | None = None,
+    ) -> None:
+        self._then = then
+        self._environ = environ
+        self._secrets = [secret for secret in secrets if secret]
+        self._stream = sys.stderr if stream is None else stream
+        self._in_group = False
+
+    @staticmethod
+    def is_here(environ: Mapping[str, str]) -> bool:
+        """Whether this is a job of GitHub Actions."""
+        return environ.get("GITHUB_ACTIONS") == "true"
+
+    def started(self, record: RunRecord) -> None:
+        for secret in self._secrets:
+            for line in secret.splitlines():  # GitHub masks line by line
+                self._say(f"::add-mask::{workflow_commands.data(line)}")
+        self._then.started(record)
+
+    def step_started(self, name: StepName, title: str) -> None:
+        self._end_group()
+        self._say(f"::group::{workflow_commands.data(one_line(title))}")
+        self._in_group = True
+        self._then.step_started(name, title)
+
+    def step_progress(self, name: StepName, text: str, done: float | None) -> None:
+        self._then.step_progress(name, text, done)
+
+    def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
+        self._end_group()  # what ended stands outside, where it is seen
+        self._then.step_ended(name, status, duration_s, note)
+
+    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
+        self._then.changeset(changeset, number, total)
+
+    def check(self, check: CheckRecord) -> None:
+        self._then.check(check)
+
+    def warning(self, text: str) -> None:
+        self._then.warning(text)
+
+    def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
+        self._end_group()
+        self._then.finished(record, files)
+        for line in workflow_commands.commands(list(of_run(record))):
+            self._say(line)
+        self._append("GITHUB_STEP_SUMMARY", cut(markdown.render(record)))
+        self._append("GITHUB_OUTPUT", "".join(output(name, value) for name, value in outputs(record, files).items()))
+
+    def _end_group(self) -> None:
+        if self._in_group:
+            self._in_group = False
+            self._say("::endgroup::")
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def _append(self, variable: str, text: str) -> None:
+        path = self._environ.get(variable)
+        if path:
+            with suppress(OSError), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+
+
+def of_run(record: RunRecord) -> Iterator[Annotation]:
+    """What a person should see beside the job: the verdict, where it failed, failed checks, warnings."""
+    told = Verdict.of(record)
+    error = record.error
+    if error is not None and told.tone is not Tone.GOOD:
+        lines = [*verdict.error_lines(record), told.database]
+        lines += [f"What to do: {error.hint}"] if error.hint else []
+        lines += [f"Next: {record.next_command}"] if record.next_command else []
+        message = "\n".join(lines)
+        yield Annotation(level="error", title=told.headline, message=message, file=error.file, line=error.line)
+    for check in record.checks:
+        if not check.success:
+            title = f"{check.name} ({check.phase})"
+            yield Annotation(
+                level="error" if check.severity == "critical" else "warning",
+                title=title,
+                message=check.detail or "does not hold",
+            )
+    yield from (Annotation(level="warning", title="migrator", message=text) for text in record.warnings)
+
+
+def outputs(record: RunRecord, files: Sequence[Path]) -> dict[str, str]:
+    """What later steps of the job can go by; every name is always there."""
+    report = next((file for file in files if file.suffix == ".html"), None)
+    still_on = record.maintenance.started_at is not None and record.maintenance.ended_at is None
+    return {
+        "run-id": record.run_id,
+        "outcome": record.outcome.value if record.outcome is not None else "",
+        "exit-code": "" if record.exit_code is None else str(record.exit_code),
+        "changesets-applied": str(sum(changeset.status == "executed" for changeset in record.changesets)),
+        "backup": record.backups[0].id if record.backups else "",
+        "rolled-back": str(record.exit_code in {6, 7}).lower(),
+        "maintenance": record.maintenance.mode if still_on else "off",
+        "report": str(report) if report is not None else "",
+        "next-command": record.next_command or "",
+    }
+
+
+def output(name: str, value: str) -> str:
+    """One output, as the file GITHUB_OUTPUT takes it: between lines that nobody can foresee."""
+    end = f"end-{uuid.uuid4().hex}"
+    return f"{name}<<{end}\n{value}\n{end}\n"
+
+
+def cut(text: str, limit_bytes: int = SUMMARY_BYTES) -> str:
+    """The text, or as many of its lines as fit, and the word that there are more."""
+    if len(text.encode()) <= limit_bytes:
+        return text
+    room = limit_bytes - len(_CUT.encode())
+    kept: list[str] = []
+    for line in text.splitlines(keepends=True):
+        room -= len(line.encode())
+        if room < 0:
+            break
+        kept.append(line)
+    return "".join(kept).rstrip() + _CUT
