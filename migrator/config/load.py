@@ -114,6 +114,7 @@ def _check(file: ConfigFile, where: Callable[[Keys], str]) -> None:
     tables += [(("environments", name), table) for name, table in file.environments.items()]
     for owner, environment in tables:
         targets.refuse_plain_secrets(environment, partial(_in, where, owner))
+        targets.refuse_plain_secrets(environment.scratch, partial(_in, where, (*owner, "scratch")))
         targets.refuse_unavailable(environment, partial(_in, where, owner))
 
 

@@ -23,6 +23,7 @@ from migrator.config.aws import AwsSettings
 from migrator.config.drift import DriftSettings, OnDrift
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
+from migrator.config.scratch import NO_SCRATCH, ScratchSettings
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
 from migrator.config.store import StoreSettings, StoreText
 from migrator.config.window import MaintenanceWindow, OnOverrun
@@ -187,6 +188,7 @@ class EnvironmentSettings(Settings):
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()
+    scratch: ScratchSettings = NO_SCRATCH
     maintenance_window: tuple[MaintenanceWindow, ...] = ()
     """When a run may begin: it is refused outside of all of them. Default: at any time."""
     on_overrun: OnOverrun = "warn"
