@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import re
+import tarfile
+from pathlib import Path
 
 from migrator.backups.requirements import Prepared
+from migrator.errors import BackupFailed
 
 # number; catalogue and object OID, what it is, "-" for no schema, name, owner (none for an extension's comment)
 _ENTRY = re.compile(r"\d+; \d+ \d+ (?P<what>SCHEMA -|ACL - SCHEMA|COMMENT - EXTENSION) (?P<rest>.*)\Z")
+
+
+def can_be_read_in_parallel(path: Path) -> bool:
+    """Whether several pg_restore can read it at once: a folder or a custom archive, not a tar.
+
+    Raises: BackupFailed for what is no archive of pg_dump.
+    """
+    if path.is_dir() and (path / "toc.dat").is_file():
+        return True
+    if not path.is_file():
+        raise BackupFailed(f"{path} is no dump.", hint="Name the file or the folder that pg_dump wrote.")
+    with path.open("rb") as file:
+        custom = file.read(5) == b"PGDMP"
+    if not custom and not tarfile.is_tarfile(path):
+        raise BackupFailed(
+            f"{path} is no archive of pg_dump.", hint="Make one with pg_dump --format=custom; plain SQL is not taken."
+        )
+    return custom
 
 
 def split(listing: str, prepared: Prepared) -> tuple[str, str]:

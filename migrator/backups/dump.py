@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from psycopg import sql
 
@@ -32,6 +33,14 @@ from migrator.postgres.connect import PgSession, application_name, connect
 from migrator.postgres.transactions import statement
 
 FOLDER = "dump"  # of the archive, inside the backup's folder
+
+# statistics: the planner's, without data; both ends are of 18 or newer
+Content = Literal["schema", "statistics", "all"]
+_CONTENTS: Mapping[Content, Sequence[str]] = {
+    "schema": ("--schema-only", "--format=custom"),
+    "statistics": ("--no-data", "--statistics", "--format=custom"),
+    "all": ("--format=directory",),
+}
 
 # A listing is in the encoding of the database; what is not UTF-8 passes through as it is.
 _ENCODED = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -105,13 +114,47 @@ class Dump:
         Raises: BackupFailed with the first thing that this login may not restore, and what to do about it.
         """
         live = source.login.database
-        with failures.translated(f"Trying a restore of the schema of {live} failed"), self._temporary() as temporary:
+        with failures.translated(f"Trying a restore of the schema of {live} failed"):
+            return self.copy(source, into, at=source, content="schema")
+
+    def copy(self, source: Source, into: str, *, at: Source, content: Content) -> tuple[str, ...]:
+        """The empty database `into` of the server of `at` has the schema of the source's database, and what else
+        `content` says. Without a backup: the archive is gone afterwards. Returns what the server warned of.
+
+        Raises: BackupFailed with the first thing that may not be restored there, and what to do about it.
+        """
+        live = source.login.database
+        with self._temporary() as temporary, failures.translated(f"Copying {live} into {into} failed"):
             with self._session(source, live) as session:
                 needed = requirements.read(session)
-            path = temporary / "schema"
-            options = ["--schema-only", "--format=custom", f"--file={path}", self._lock_wait()]
-            self._check(self._run(self.tools.pg_dump, options, source, source.login), f"Reading the schema of {live}")
-            return self._load(source, path, into, needed)
+            path = temporary / "archive"
+            options = [*_CONTENTS[content], f"--file={path}", self._lock_wait()]
+            if content == "all":
+                options += [f"--jobs={self.jobs}", f"--compress={self._compression()}"]
+            self._check(self._run(self.tools.pg_dump, options, source, source.login), f"Reading {live} failed")
+            warnings = self._load(at, path, into, needed)
+            if content == "all":
+                analyze(at, into, jobs=self.jobs, timeout_s=self.timeout_s)
+        return warnings
+
+    @effect(Effect.RESTORE)
+    def load(self, path: Path, into: str, *, at: Source, owner: str) -> tuple[str, ...]:
+        """The empty database `into` holds what a file or folder of pg_dump holds, all of it owned by `owner`.
+
+        Privileges and owners in the archive are left out: their roles may be others'.
+        Raises: BackupFailed, also for plain SQL: psql would obey the shell commands in it.
+        """
+        with failures.translated(f"Loading {path.name} into {into} failed"):
+            require_empty(at, into)
+            login = at.login.to(into)
+            options = ["--exit-on-error", "--no-owner", "--no-privileges", f"--role={owner}"]
+            if archive.can_be_read_in_parallel(path):
+                options.append(f"--jobs={self.jobs}")
+            options += [f"--dbname={client_tools.dbname(into)}", str(path)]
+            done = self._run(self.tools.pg_restore, options, at, login, durable=False)
+            self._check(done, f"Loading {path.name} into {into} failed")
+            analyze(at, into, jobs=self.jobs, timeout_s=self.timeout_s)
+        return failures.warnings(done)
 
     @effect(Effect.DUMP)
     def _create(self, source: Source, folder: Path) -> Made:

@@ -29,7 +29,7 @@ from migrator.postgres.transactions import (
     transaction,
 )
 
-KINDS = ("new", "old", "side")
+KINDS = ("new", "old", "side", "scratch")
 _RUN_DATABASE = re.compile(rf"mig_(?P<run>.+)_(?:{'|'.join(KINDS)})")
 _MAX_NAME_BYTES = 63
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
@@ -46,7 +46,7 @@ class RunDatabase(NamedTuple):
 
 
 def name_of(run_id: str, kind: str) -> str:
-    """The name of a database that a run makes: `mig_<run>_new`, `_old` or `_side`.
+    """The name of a database that a run makes: `mig_<run>_new`, `_old`, `_side` or `_scratch`.
 
     Raises: Refused when PostgreSQL would cut the name off.
     """
