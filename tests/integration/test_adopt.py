@@ -82,6 +82,7 @@ def test_rows_under_another_path_get_this_one_and_nothing_else_changes(spring: S
     assert adopt(spring, "db/changelog/release.sql")["moved"] == []
 
 
+@pytest.mark.slow
 def test_what_has_not_run_stays_pending(spring: Shop) -> None:
     changelog = spring.sql(ONE, TWO, "\ncreate table three (id int)", name="db/changelog/release.sql")
     other = spring.sql("\ncreate table other (id int)", name="db/changelog/other.sql")
@@ -91,6 +92,7 @@ def test_what_has_not_run_stays_pending(spring: Shop) -> None:
     assert {"one", "two", "three"} <= spring.tables()
 
 
+@pytest.mark.slow
 def test_where_it_is_not_sure_it_refuses_and_writes_nothing(spring: Shop) -> None:
     before = history(spring)
     edited = spring.sql(ONE, TWO.replace("two (id", "two (no"), name="db/changelog/release.sql")
@@ -122,6 +124,7 @@ def test_a_database_without_a_ledger_gets_one(shop: Shop) -> None:
     assert adopt(shop, changelog, "--to-tag", "v1", code=3)["error"]["code"] == "has_ledger"
 
 
+@pytest.mark.slow
 def test_only_what_is_there_is_marked(shop: Shop) -> None:
     changelog = shop.write("master.yaml", TAGGED)
     assert adopt(shop, changelog, "--yes", code=3)["error"]["code"] == "has_not_run"

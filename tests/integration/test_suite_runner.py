@@ -405,6 +405,7 @@ def test_great_expectations_refuses_bad_kwargs_before_any_database_is_asked(runn
         assert bad.type in caught.value.message
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_an_error_and_the_next_run_has_a_new_one(tmp_path: Path, held: HeldSession) -> None:
     with SuiteRunner.start(tmp_path / "checks.log") as runner:
         first = runner.pid

@@ -353,7 +353,7 @@ def test_run_killed_after_the_swap_is_migrated(stage: Stage, moment: str, back: 
         pytest.param("after:migrator.runs.bluegreen:databases.swap", 0, id="swapped"),
     ],
 )
-@pytest.mark.parametrize("journal", ["kept", "deleted"])
+@pytest.mark.parametrize("journal", [pytest.param("kept", marks=slow), "deleted"])
 def test_killed_run_is_recovered_by_its_environment(stage: Stage, moment: str, code: int, journal: str) -> None:
     killed(stage, moment)
     if journal == "deleted":

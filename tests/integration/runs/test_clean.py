@@ -95,6 +95,7 @@ def test_what_is_another_databases_or_nobodys_is_left_alone(shop: Shop) -> None:
             admin.execute(statement("DROP DATABASE {} WITH (FORCE)", sql.Identifier(name)))
 
 
+@pytest.mark.slow
 def test_a_clone_is_dropped_with_its_manifest(shop: Shop) -> None:
     shop.toml = '[environments.staging.backup]\nkinds = ["dump", "clone"]\n'
     record = shop.run(shop.sql("x\ncreate table later (n int);"))
@@ -109,6 +110,7 @@ def test_a_clone_is_dropped_with_its_manifest(shop: Shop) -> None:
     assert [path.name.endswith("-clone") for path in (shop.folder / "backups").iterdir()] == [False]
 
 
+@pytest.mark.slow
 def test_a_clone_is_restored_by_hand_and_used_up(shop: Shop) -> None:
     was = shop.dump()
     shop.toml = '[environments.staging.backup]\nkinds = ["dump", "clone"]\n'

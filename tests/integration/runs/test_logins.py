@@ -158,12 +158,14 @@ def both_ways(shop: Shop) -> tuple[RunRecord, RunRecord]:
     return restored, migrated
 
 
+@pytest.mark.slow
 def test_as_a_superuser(shop: Shop) -> None:
     shop.login = shop.superuser
     shop.execute(f"alter database {shop.login.database} owner to postgres")
     both_ways(shop)
 
 
+@pytest.mark.slow
 def test_another_major(server16: Server, template: Template, tmp_path: Path) -> None:
     with shops.database(server16, template=template(server16)) as login:
         restored, migrated = both_ways(Shop(server=server16, login=login, folder=tmp_path))

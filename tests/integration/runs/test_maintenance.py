@@ -132,6 +132,7 @@ def test_read_only_keeps_readers_and_refuses_writers(shop: Shop) -> None:
     assert any("read-only transaction" in one for one in writer.refused), set(writer.refused)
 
 
+@pytest.mark.slow
 def test_a_writer_that_overrides_read_only_is_a_breach(shop: Shop) -> None:
     before = shop.value("select count(*) from customer")
     with writing(shop.app, prelude="set default_transaction_read_only = off") as writer:

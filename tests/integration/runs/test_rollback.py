@@ -82,6 +82,7 @@ def test_a_run_that_is_not_the_newest_is_refused_and_what_came_later_named(shop:
     assert shop.dump() == before
 
 
+@pytest.mark.slow
 def test_the_last_changesets_of_several_changelogs_are_undone_at_once(shop: Shop) -> None:
     before = shop.dump()
     done(shop.run(shop.sql(WISH)))
@@ -126,6 +127,7 @@ def test_what_was_only_marked_as_ran_is_refused(shop: Shop) -> None:
     refused(shop.rollback(run_id=first.run_id), "refused", "2::ann was only marked as ran")
 
 
+@pytest.mark.slow
 def test_what_ran_before_and_once_more_is_refused(shop: Shop) -> None:
     always = " runAlways:true\nselect 1;\n--rollback select 1"
     done(shop.run(shop.sql(always)))
@@ -166,6 +168,7 @@ def _hidden(text: str) -> str:
     return f"{head}; do $$ begin execute '{last.split(name)[0]}' || {split} || '{last.split(name)[1]}'; end $$"
 
 
+@pytest.mark.slow
 def test_a_stepwise_rollback_that_fails_halfway_restores_the_backup(shop: Shop) -> None:
     first = done(shop.run(shop.sql("\nselect 1;\n--rollback drop table nowhere", WISH, NOTE)))
     before, oid = shop.dump(), shop.oid()
@@ -175,6 +178,7 @@ def test_a_stepwise_rollback_that_fails_halfway_restores_the_backup(shop: Shop) 
     assert shop.dump() == before
 
 
+@pytest.mark.slow
 def test_a_stepwise_rollback_without_a_way_back_is_refused(shop: Shop) -> None:
     first = done(shop.run(shop.sql(WISH)))
     settings = {**STEPWISE, "backup.restore": "never"}
@@ -203,6 +207,7 @@ def test_a_protected_environment_asks_first(shop: Shop) -> None:
     assert asked[0].startswith("staging is protected. Undo 1 changeset of release.sql in ")
 
 
+@pytest.mark.slow
 def test_rules_that_held_must_hold_unless_undoing_excuses_them(shop: Shop) -> None:
     shop.write("total.sql", "-- migrator: unchanged\nselect sum(total) from orders")
     shop.write("events.sql", "-- migrator: unchanged\nselect count(*) from event")
@@ -300,7 +305,12 @@ def killed(shop: Shop, moment: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("way", "forget", "code"),
-    [("atomic", False, 0), ("atomic", True, 6), ("stepwise", False, 7), ("stepwise", True, 7)],
+    [
+        pytest.param("atomic", False, 0, marks=pytest.mark.slow),
+        ("atomic", True, 6),
+        pytest.param("stepwise", False, 7, marks=pytest.mark.slow),
+        ("stepwise", True, 7),
+    ],
 )
 def test_a_killed_rollback_is_ended(shop: Shop, way: str, forget: bool, code: int) -> None:
     before = shop.dump()

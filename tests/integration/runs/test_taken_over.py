@@ -67,6 +67,7 @@ def test_a_halted_run_is_never_begun_again(shop: Shop, halted: RunRecord) -> Non
     assert shop.value("select count(*) from event") != 0
 
 
+@pytest.mark.slow
 def test_rows_that_were_never_hashed_are_not_said_to_be_what_they_were(shop: Shop) -> None:
     changelog = shop.sql("\nupdate orders set status = 'cancelled' where id = 1;\n--rollback empty", FAILS)
     settings = {"way": "stepwise", "proof": "write_set", "backup.kinds": []}

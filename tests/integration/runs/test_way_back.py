@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from migrator.runs.record import Outcome, RunRecord, Way
 from tests.shop import Shop
 
@@ -71,6 +73,7 @@ def test_stepwise_failure_goes_back_by_the_changesets_rollbacks(shop: Shop) -> N
     assert shop.oid() == oid
 
 
+@pytest.mark.slow
 def test_a_stepwise_first_run_takes_its_ledger_away_again(empty: Shop) -> None:
     before = empty.dump()
     changelog = empty.sql(
@@ -103,6 +106,7 @@ def test_stepwise_failure_without_a_rollback_restores_the_backup(shop: Shop) -> 
     assert shop.run(shop.sql("\nalter table customer add column again int", name="again.sql")).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_rollback_that_does_not_lead_back_is_found_and_the_backup_restored(shop: Shop) -> None:
     before = shop.dump()
     record = shop.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import psycopg
+import pytest
 
 from migrator.runs.record import Outcome, StepName
 from migrator.runs.reporter import SilentReporter
@@ -35,6 +36,7 @@ def test_a_table_that_a_changeset_drops_by_name_is_said_to_be_uncompared(shop: S
     assert any("public.price_audit" in line and "dropped" in line for line in record.proof.not_proven)
 
 
+@pytest.mark.slow
 def test_large_objects_that_are_lost_by_a_function_nobody_names_are_brought_back(shop: Shop) -> None:
     shop.execute(
         "create function tidy() returns void language sql as"
@@ -54,6 +56,7 @@ def test_rows_changed_outside_a_transaction_by_a_changeset_that_names_them_are_i
     assert any("outside a transaction" in line for line in record.proof.not_proven)
 
 
+@pytest.mark.slow
 def test_the_kept_columns_are_named_where_not_all_were_compared(shop: Shop) -> None:
     record = shop.run(shop.sql("\nalter table customer drop column email cascade"))
     assert (record.error, record.outcome) == (None, Outcome.MIGRATED)
