@@ -139,7 +139,10 @@ class Commands:
         import jpype
 
         quiet = jpype.JClass("liquibase.UpdateSummaryEnum").OFF
-        return self._write("update", request["changelog"], self._will_run, showSummary=quiet)
+        if request["count"] is None:
+            return self._write("update", request["changelog"], self._will_run, showSummary=quiet)
+        count = jpype.JClass("java.lang.Integer").valueOf(request["count"])
+        return self._write("updateCount", request["changelog"], self._will_run, showSummary=quiet, count=count)
 
     def rollback_count(self, request: dict[str, Any]) -> dict[str, Any]:
         import jpype

@@ -181,13 +181,22 @@ class Liquibase:
         return [self._changeset(fields) for fields in answer["changesets"]]
 
     @effect(Effect.UPDATE)
-    def update(self, changelog: str, *, on_event: Callable[[ChangesetEvent], None], timeout_s: float) -> Updated:
+    def update(
+        self,
+        changelog: str,
+        *,
+        on_event: Callable[[ChangesetEvent], None],
+        timeout_s: float,
+        count: int | None = None,
+    ) -> Updated:
         """Every pending changeset has run: inside the held transaction, or committed one by one (stepwise).
+
+        With `count` only so many of them, the first. What stays pending although it was tried counts too.
 
         Raises: MigrationFailed, TransactionLost. A held transaction is then rolled back; past `timeout_s` (code
         `timeout`) or when the worker is gone (code `worker_gone`) it is dead; the server's session may still be there.
         """
-        return self._change("update", timeout_s=timeout_s, on_event=on_event, changelog=changelog)
+        return self._change("update", timeout_s=timeout_s, on_event=on_event, changelog=changelog, count=count)
 
     @effect(Effect.ROLLBACK_CHANGESETS)
     def rollback_count(

@@ -45,7 +45,9 @@ class TableFingerprint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Column:
+class Column:
+    """A column as what its values are hashed by."""
+
     name: str
     type: str  # with its modifier, as declared
     base: str  # what a domain stands on, qualified; else the type itself
@@ -109,7 +111,7 @@ def of_tables(
     with ExitStack() as frames:
         for session in sessions:
             frames.enter_context(reading(session))
-        known = _columns(sessions[0], relations)
+        known = columns_of(sessions[0], relations)
         work = [
             (relation, _chosen(relation, known[relation.oid], (columns or {}).get(relation.qualified)))
             for relation in sorted(relations, key=lambda relation: (-relation.pages_bytes, relation.qualified))
@@ -139,14 +141,15 @@ def snapshot_sessions(login: Login, *, snapshot: str, jobs: int, run_id: str) ->
         yield sessions
 
 
-_Work = tuple[Relation, list[_Column]]
+_Work = tuple[Relation, list[Column]]
 
 
-def _columns(session: Session, relations: Sequence[Relation]) -> dict[int, list[_Column]]:
-    found: dict[int, list[_Column]] = {relation.oid: [] for relation in relations}
+def columns_of(session: Session, relations: Sequence[Relation]) -> dict[int, list[Column]]:
+    """The columns of each relation that hold values, by its oid, in the order of their names."""
+    found: dict[int, list[Column]] = {relation.oid: [] for relation in relations}
     for oid, name, declared, base, builtin, schema, function in session.rows(statement(_COLUMNS, oid_array(found))):
         found[int(oid or 0)].append(
-            _Column(
+            Column(
                 name=str(name),
                 type=str(declared),
                 base=str(base),
@@ -158,7 +161,7 @@ def _columns(session: Session, relations: Sequence[Relation]) -> dict[int, list[
     return {oid: sorted(columns, key=lambda column: column.name) for oid, columns in found.items()}
 
 
-def _chosen(relation: Relation, columns: list[_Column], names: Sequence[str] | None) -> list[_Column]:
+def _chosen(relation: Relation, columns: list[Column], names: Sequence[str] | None) -> list[Column]:
     if names is None:
         return columns
     missing = set(names) - {column.name for column in columns}
@@ -215,23 +218,24 @@ def _state(error: StepFailed) -> str | None:
     return sqlstate(error) or (found[1] if found else None)
 
 
-def _unpopulated(columns: Sequence[_Column]) -> TableFingerprint:
+def _unpopulated(columns: Sequence[Column]) -> TableFingerprint:
     return TableFingerprint(rows=0, digest="unpopulated", columns=_types(columns))
 
 
-def _types(columns: Sequence[_Column]) -> dict[str, str]:
+def _types(columns: Sequence[Column]) -> dict[str, str]:
     return {column.name: column.type for column in columns}
 
 
-def _query(index: int, relation: Relation, columns: Sequence[_Column]) -> sql.Composed:
-    row = sql.SQL(", ").join(_value(column) for column in columns)
+def _query(index: int, relation: Relation, columns: Sequence[Column]) -> sql.Composed:
+    row = sql.SQL(", ").join(value_of(column) for column in columns)
     return sql.SQL(
         "SELECT {index}, count(*)::text, coalesce(sum(hash_record_extended(ROW("
         "int8send(hash_record_extended(ROW({row}), 0))), 0)), 0)::text FROM ONLY {relation} t"
     ).format(index=sql.Literal(str(index)), row=row, relation=relation.identifier)
 
 
-def _value(column: _Column) -> sql.Composed:
+def value_of(column: Column) -> sql.Composed:
+    """The column of the table `t` in the form that is hashed: a bool, uuid, bytea, date or text that says it all."""
     name = sql.Identifier("t", column.name)
     match column.builtin:
         case "bool" | "uuid" | "bytea" | "date" as same:
