@@ -6,10 +6,12 @@ journal says what was begun; where it is missing, the fence's own description an
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from migrator.errors import Interrupted, MigratorError, Refused
-from migrator.failpoints import Effect, doing
+from migrator.failpoints import Effect, effect
 from migrator.postgres import databases, fence, properties
 from migrator.postgres.fence_record import fenced
 from migrator.runs import bluegreen, engine, ladder, restore
@@ -81,15 +83,23 @@ def _take_over(run: Run, *, force: bool) -> None:
         lock.begin(run)
     else:
         run.journal.take_over(run.id, lease_s=run.environment.limits.lease_s, force=force)
-    for left in run.folder.glob(".pgpass*"):
-        with doing(Effect.PASSFILE_REMOVE):
-            left.unlink()  # a killed process could not
+    _remove_temporary(run.folder)
     for entry in run.record.steps:
         if entry.status == "running":
             entry.status = "interrupted"
     run.record.warnings = []  # what an earlier process gave up on is looked at anew
     run.record.outcome = run.record.exit_code = run.record.error = run.record.next_command = None
     run.save()
+
+
+@effect(Effect.WORK_FILE)
+def _remove_temporary(folder: Path) -> None:
+    """What a killed process could not take away is gone: password files, lists of a restore, half a report."""
+    for left in folder.glob(".*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 def _end_or_carry_on(run: Run, *, back: bool) -> None:
