@@ -90,7 +90,7 @@ def grounds() -> Iterator[Ground]:
     """A server of its own, that may be crashed, with a database to copy."""
     folder = Path(tempfile.mkdtemp(prefix="migrator-sweep-"))
     folder.chmod(0o711)
-    options = Options(major=18, durable=False, settings=SERVER_SETTINGS)
+    options = Options(major=18, settings=SERVER_SETTINGS)  # durable: what a crash loses would be ours
     options = options.that_ends_with_us(remove=folder / "nothing")  # it comes back after a crash
 
     def start() -> EmbeddedServer:

@@ -22,6 +22,7 @@ from tests.sweep.writers import PRELUDE, TABLE, Writers, assert_none_admitted, a
 
 PROGRAM = Path(sys.executable).with_name("migrator")
 SURE_ENDS = {0, 5, 6, 7}
+_BY_ITSELF = {"good": 0, "bad": 6, "restored": 7}  # how a run ends that comes to no harm
 _ROUNDS = 5
 _WITHIN_S = 180.0
 _TOOLS = {"dump": "pg_dump", "restore": "pg_restore"}
@@ -69,8 +70,7 @@ def trace_of(ground: Ground, setting: Setting, name: str = "traced") -> tuple[li
         began = time.monotonic()
         answer = ended(_start(stage, setting, None), within_s=_WITHIN_S)
         lasted_s = time.monotonic() - began
-        wanted = {"good": 0, "bad": 6, "restored": 7}[setting.outcome]
-        if answer.code != wanted:
+        if answer.code != _BY_ITSELF[setting.outcome]:
             raise Broken(f"{setting} ended with {answer.code} without any harm:\n{answer.err}")
         return [place for _, place in _trace(stage)], lasted_s
 
@@ -102,6 +102,8 @@ def _do(ground: Ground, stage: Stage, case: Case, told: Told, writers: Writers) 
     _note(told, answer)
     allowed = SURE_ENDS | ({3, 8, 9, 10} if harmed_from_outside else {-signal.SIGKILL})
     assert answer.code in allowed, f"the run ended with {answer.code}"
+    unharmed = not harmed_from_outside and answer.code != -signal.SIGKILL
+    assert not unharmed or answer.code == _BY_ITSELF[case.setting.outcome], f"unharmed, it ended with {answer.code}"
     blow = case.second
     for _ in range(_ROUNDS):
         status = stage.status()
