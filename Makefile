@@ -36,9 +36,11 @@ docs: $(READY)  ## the tables in docs/ and the report's schema, from the code
 	@$(BIN)/python docs/tables.py
 	@$(BIN)/python -c "from migrator.reports import json_report as j; j.SCHEMA_FILE.write_text(j.render_schema())"
 
-lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+lock: $(READY)  ## resolve both locks anew from pyproject.toml: requirements-run.lock is without what only tests need
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --group dev --extra embedded pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+	  --extra embedded --constraint requirements.lock pyproject.toml -o requirements-run.lock
 
 clean:
 	rm -rf $(VENV) .migrator build dist
