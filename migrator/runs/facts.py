@@ -77,6 +77,7 @@ class Facts(BaseModel):
     system_identifier: str | None = None
     database_oid: int | None = None  # of the original; copy
     planned: list[Planned] = Field(default_factory=list)
+    tables_bytes: int = 0  # of all tables, by the pages that the planner counts
     existing: list[str] = Field(default_factory=list)  # every table that was there before
     named: list[str] = Field(default_factory=list)  # existing tables that the changesets name
     written: list[str] = Field(default_factory=list)  # those of them that the changesets' DML names
