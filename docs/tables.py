@@ -14,7 +14,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from migrator.config import models
+from migrator.config import aws_maintenance, models
 from migrator.config.profiles import profile
 from migrator.config.sources import flatten
 from migrator.plans.gate import GateState
@@ -139,6 +139,10 @@ _TABLES: dict[str, Callable[[], str]] = {
     **{name: _section(name) for name in sorted(_SECTIONS)},
     "flag": _plain(models.FlagProvider),
     "command": _plain(models.CommandProvider),
+    "ecs": _plain(aws_maintenance.EcsProvider),
+    "alb": _plain(aws_maintenance.AlbProvider),
+    "cloudfront": _plain(aws_maintenance.CloudFrontProvider),
+    "ssm": _plain(aws_maintenance.SsmProvider),
     "maintenance-window": _plain(models.MaintenanceWindow),
     "liquibase": _plain(models.LiquibaseTable),
     "journal": _plain(models.JournalTable),

@@ -274,7 +274,11 @@ def _admin(config: Config, environment: Environment) -> tuple[str, PgSession]:
 def _outside(config: Config, environment: Environment) -> list[Provider]:
     from migrator import maintenance
 
-    return [
-        maintenance.of(one, environment=environment.name, folder=config.base, log=config.state / "maintenance.log")
-        for one in environment.maintenance.outside
-    ]
+    around = maintenance.Surroundings(
+        environment=environment.name,
+        folder=config.base,
+        log=config.state / "maintenance.log",
+        aws=environment.aws,
+        progress=output.note,
+    )
+    return [maintenance.of(one, around) for one in environment.maintenance.outside]

@@ -20,6 +20,7 @@ from pydantic import (
 from migrator.config.approvals import ApprovalSettings
 from migrator.config.attestation import RequireAttestation
 from migrator.config.aws import AwsSettings
+from migrator.config.aws_maintenance import AlbProvider, CloudFrontProvider, EcsProvider, SsmProvider
 from migrator.config.drift import DriftSettings, OnDrift
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
@@ -86,7 +87,9 @@ class CommandProvider(Settings):
     """Seconds that each of the commands may take."""
 
 
-OutsideProvider = Annotated[FlagProvider | CommandProvider, Discriminator("type")]
+OutsideProvider = Annotated[
+    FlagProvider | CommandProvider | EcsProvider | AlbProvider | CloudFrontProvider | SsmProvider, Discriminator("type")
+]
 
 
 class MaintenanceSettings(Settings):
@@ -181,14 +184,6 @@ class EnvironmentSettings(Settings):
     alone. auto: the strongest that fits proof_budget_s."""
     jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
     """Connections that fingerprints, dumps and restores use. Default: the number of cores, at most 4."""
-    maintenance: MaintenanceSettings = MaintenanceSettings()
-    backup: BackupSettings = Field(default_factory=BackupSettings)
-    store: StoreSettings = StoreSettings()
-    aws: AwsSettings = AwsSettings()
-    checks: ChecksSettings = ChecksSettings()
-    limits: LimitsSettings = LimitsSettings()
-    lint: LintSettings = LintSettings()
-    scratch: ScratchSettings = NO_SCRATCH
     maintenance_window: tuple[MaintenanceWindow, ...] = ()
     """When a run may begin: it is refused outside of all of them. Default: at any time."""
     on_overrun: OnOverrun = "warn"
@@ -196,8 +191,16 @@ class EnvironmentSettings(Settings):
     on_drift: OnDrift = "warn"
     """What becomes of a run when somebody else has changed the schema since the last verified one."""
     drift: DriftSettings = DriftSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
+    backup: BackupSettings = Field(default_factory=BackupSettings)
+    store: StoreSettings = StoreSettings()
+    aws: AwsSettings = AwsSettings()
+    checks: ChecksSettings = ChecksSettings()
+    limits: LimitsSettings = LimitsSettings()
+    lint: LintSettings = LintSettings()
     require_attestation: RequireAttestation = RequireAttestation()
     approvals: ApprovalSettings = ApprovalSettings()
+    scratch: ScratchSettings = NO_SCRATCH
 
 
 class Environment(EnvironmentSettings):

@@ -13,6 +13,7 @@ from migrator.errors import ConfigError
 
 Keys = tuple[str | int, ...]
 _SECRET = ("password", "key", "url")
+_TYPES = ("flag", "command", "ecs", "alb", "cloudfront", "ssm")  # pydantic puts a provider's type into the path
 
 
 def explained(error: ValidationError, model: type[BaseModel], where: Callable[[Keys], str]) -> ConfigError:
@@ -71,7 +72,7 @@ def _words(details: ErrorDetails, models: Sequence[type[BaseModel]]) -> tuple[st
         known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return f"is {given}; one of: {', '.join(known)}", _meant(details["input"], known)
     if kind == "union_tag_not_found":
-        return "says no type", "one of: flag, command"
+        return "says no type", f"one of: {', '.join(_TYPES)}"
     if kind == "union_tag_invalid":
         known = [word.strip("'") for word in str(context["expected_tags"]).split(", ")]
         return f"unknown type {context['tag']!r}; one of: {', '.join(known)}", _meant(context["tag"], known)
@@ -112,7 +113,7 @@ def _walk(model: type[BaseModel], loc: Keys) -> tuple[list[type[BaseModel]], Key
     last: list[type[BaseModel]] = [model]
     keys: list[str | int] = []
     for part in loc:
-        if keys and isinstance(keys[-1], int) and part in ("flag", "command"):
+        if keys and isinstance(keys[-1], int) and part in _TYPES:
             models = [one for one in models if part in typing.get_args(one.model_fields["type"].annotation)]
             continue
         if part == "[key]":

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from migrator.aws import Account
+    from migrator.aws.waits import Wait
+    from migrator.config.aws import AwsSettings
+    from migrator.config.aws_maintenance import CloudFrontProvider, EcsProvider
     from migrator.config.models import OutsideProvider
 
 
@@ -53,20 +59,80 @@ class Provider(Protocol):
         ...
 
 
-def of(settings: OutsideProvider, *, environment: str, folder: Path, log: Path) -> Provider:
-    """The provider that these settings describe. `folder` is where commands are started, `log` gets their output."""
-    from migrator.config.models import FlagProvider
-    from migrator.maintenance.command import Command
-    from migrator.maintenance.flag import Flag
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a provider works in, whichever it is."""
 
-    if isinstance(settings, FlagProvider):
-        return Flag(path=settings.path, environment=environment)
-    return Command(
-        on_argv=settings.on,
-        off_argv=settings.off,
-        status_argv=settings.status,
-        timeout_s=settings.timeout_s,
-        environment=environment,
-        folder=folder,
-        log=log,
-    )
+    environment: str
+    folder: Path  # where commands are started
+    log: Path  # gets their output
+    aws: AwsSettings  # how AWS is reached, by those that are there
+    progress: Callable[[str], None] = lambda _text: None  # told what is waited for
+
+
+def of(settings: OutsideProvider, around: Surroundings) -> Provider:
+    """The provider that these settings describe."""
+    from migrator.config import aws_maintenance
+    from migrator.config.models import CommandProvider, FlagProvider
+
+    match settings:
+        case FlagProvider():
+            from migrator.maintenance.flag import Flag
+
+            return Flag(path=settings.path, environment=around.environment)
+        case CommandProvider():
+            from migrator.maintenance.command import Command
+
+            return Command(
+                on_argv=settings.on,
+                off_argv=settings.off,
+                status_argv=settings.status,
+                timeout_s=settings.timeout_s,
+                environment=around.environment,
+                folder=around.folder,
+                log=around.log,
+            )
+        case aws_maintenance.EcsProvider():
+            from migrator.maintenance.ecs import Ecs
+
+            return Ecs(
+                account=_account(around.aws),
+                cluster=settings.cluster,
+                service=settings.service,
+                environment=around.environment,
+                wait=_wait(settings, around),
+            )
+        case aws_maintenance.AlbProvider():
+            from migrator.maintenance.alb import Alb
+
+            return Alb(account=_account(around.aws), settings=settings, environment=around.environment)
+        case aws_maintenance.CloudFrontProvider():
+            from migrator.maintenance.cloudfront import CloudFront
+
+            return CloudFront(
+                account=_account(around.aws),
+                distribution=settings.distribution,
+                origin=settings.origin,
+                behaviors=settings.behaviors,
+                invalidate=settings.invalidate,
+                environment=around.environment,
+                wait=_wait(settings, around),
+            )
+        case aws_maintenance.SsmProvider():
+            from migrator.maintenance.ssm import Ssm
+
+            return Ssm(account=_account(around.aws), parameter=settings.parameter, environment=around.environment)
+
+
+@lru_cache(maxsize=8)
+def _account(settings: AwsSettings) -> Account:
+    """One for all providers of a process: they share its clients."""
+    from migrator.aws import Account
+
+    return Account(settings)
+
+
+def _wait(settings: EcsProvider | CloudFrontProvider, around: Surroundings) -> Wait:
+    from migrator.aws.waits import Wait
+
+    return Wait(limit_s=settings.timeout_s, every_s=settings.poll_s, progress=around.progress)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from migrator.config.aws import AwsSettings
 from migrator.config.models import CommandProvider, FlagProvider
 from migrator.errors import MaintenanceFailed
-from migrator.maintenance import of
+from migrator.maintenance import Surroundings, of
 from migrator.maintenance.command import Command
 
 RUN = "20260101-aaaa"
@@ -113,15 +114,11 @@ def test_missing_program_is_named(tmp_path: Path) -> None:
 
 
 def test_configuration_chooses_the_provider(tmp_path: Path) -> None:
-    flag = of(
-        FlagProvider.model_construct(type="flag", path=tmp_path / "flag"),
-        environment="shop",
-        folder=tmp_path,
-        log=tmp_path / "log",
-    )
+    around = Surroundings(environment="shop", folder=tmp_path, log=tmp_path / "log", aws=AwsSettings())
+    flag = of(FlagProvider.model_construct(type="flag", path=tmp_path / "flag"), around)
     assert flag.name == f"flag {tmp_path / 'flag'}"
     settings = CommandProvider.model_construct(type="command", on=("a", "b"), off=("c",), status=("d",), timeout_s=5.0)
-    provider = of(settings, environment="shop", folder=tmp_path, log=tmp_path / "log")
+    provider = of(settings, around)
     assert provider.name == "command a b"
     assert isinstance(provider, Command)
     assert provider.timeout_s == 5.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 from migrator import maintenance
 from migrator.errors import MaintenanceFailed, StepFailed
 from migrator.liquibase import ledger
-from migrator.maintenance import Provider
+from migrator.maintenance import Provider, Surroundings
 from migrator.postgres import fence
 from migrator.postgres.fence import Mode
 from migrator.runs.record import StepName
@@ -75,12 +76,14 @@ class MaintainStep:
 
 def providers(run: Run) -> list[Provider]:
     """The environment's outside providers, in the order in which they are turned on."""
-    return [
-        maintenance.of(
-            settings, environment=run.environment.name, folder=run.config.base, log=run.folder / "maintenance.log"
-        )
-        for settings in run.environment.maintenance.outside
-    ]
+    around = Surroundings(
+        environment=run.environment.name,
+        folder=run.config.base,
+        log=run.folder / "maintenance.log",
+        aws=run.environment.aws,
+        progress=partial(run.progress, StepName.MAINTAIN),
+    )
+    return [maintenance.of(settings, around) for settings in run.environment.maintenance.outside]
 
 
 def let_in(run: Run) -> str | None:
