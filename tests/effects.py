@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "migrator"
@@ -35,6 +36,7 @@ _CALLS = {
     "tempfile": {"mkstemp", "mkdtemp"},
     "subprocess": {"Popen", "run", "check_output", "check_call"},
 }
+_AWS_CALLS = {"idempotent", "once"}  # of migrator.aws.service
 _SQLALCHEMY = {"insert", "delete", "update", "create_all", "drop_all"}
 _PROVIDER_VERBS = re.compile(
     r"(put|create|delete|modify|update|register|deregister|start|stop|complete|abort|upload|restore|add|remove|copy|set"
@@ -139,13 +141,7 @@ class _Module:
             for target in statement.targets
             if isinstance(target, ast.Name)
         }
-        inside = {
-            id(part)
-            for block in ast.walk(node)
-            if isinstance(block, ast.With) and any(_is_doing(item.context_expr) for item in block.items)
-            for statement in block.body
-            for part in ast.walk(statement)
-        }
+        inside = _inside_effects(node)
         for part in ast.walk(node):
             if isinstance(part, ast.Name):
                 function.uses.add(self._resolved(part.id))
@@ -176,7 +172,7 @@ class _Module:
             return None if "writes=False" in ast.unparse(call) else "the journal is written"
         if self._is_sqlalchemy and called.attr in _SQLALCHEMY:
             return f"the journal's {ast.unparse(called)}"
-        if self._is_provider and _PROVIDER_VERBS.match(called.attr) and owner not in {"self", "os"}:
+        if self._is_provider and _PROVIDER_VERBS.match(called.attr) and called.attr not in _own_names():
             return f"AWS is told to {called.attr}"
         return None
 
@@ -241,6 +237,29 @@ class _Module:
             module, _, name = self._imported[node.value.id].partition(":")
             return f"{module}.{name}:{node.attr}"
         return node.attr
+
+
+@cache
+def _own_names() -> set[str]:
+    return {
+        node.name
+        for path in _files()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def _inside_effects(node: ast.FunctionDef) -> set[int]:
+    """What stands in a `with doing(...)`, or is handed to an AWS service to be called, which has the effect."""
+    found: set[int] = set()
+    for part in ast.walk(node):
+        bodies: list[ast.AST] = []
+        if isinstance(part, ast.With) and any(_is_doing(item.context_expr) for item in part.items):
+            bodies += part.body
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr in _AWS_CALLS:
+            bodies += part.args
+        found |= {id(inner) for body in bodies for inner in ast.walk(body)}
+    return found
 
 
 def _is_doing(node: ast.expr) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from migrator.aws.refusals import is_expired, is_transient, translated
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 
 if TYPE_CHECKING:
     from migrator.aws.account import Account
@@ -59,6 +60,7 @@ class Service:
         with translated(doing, service=self.name, kind=self.kind):
             return self._with_fresh_credentials(call)
 
+    @effect(Effect.PROVIDER_CALL)
     def _with_fresh_credentials(self, call: Callable[[Any], T]) -> T:
         try:
             return call(self.account.client(self.name))

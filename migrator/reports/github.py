@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from migrator.failpoints import Effect, effect
 from migrator.reports import markdown, verdict, workflow_commands
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import one_line
@@ -92,6 +93,7 @@ class GitHub:
             self._stream.write(line + "\n")
             self._stream.flush()
 
+    @effect(Effect.LOG)
     def _append(self, variable: str, text: str) -> None:
         path = self._environ.get(variable)
         if path:
