@@ -244,7 +244,7 @@ def value_of(column: Column) -> sql.Composed:
             return sql.SQL("int8send({})").format(name)
         case "numeric" | "timestamp" | "timestamptz" as binary:
             return sql.SQL("{}({})").format(sql.Identifier(f"{binary}_send"), name)
-        case "text" | "varchar":
+        case "text" | "varchar" | "refcursor":  # whose output function is that of text
             # by bytes: a nondeterministic collation would take two spellings for one
             return sql.SQL('{}::text COLLATE "C"').format(name)
         case _:
