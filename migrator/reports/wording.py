@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from migrator.runs.words import count
+from migrator.plans.words import count, size
 
 __all__ = ["count", "duration", "one_line", "size", "visible"]
 
@@ -34,13 +34,3 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def size(size_bytes: int) -> str:
-    """512 B, 4.2 kB, 312 MB, 1.9 TB; a thousand each."""
-    amount = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5:
-            return f"{amount:.1f} {unit}" if amount < 9.95 and unit != "B" else f"{amount:.0f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

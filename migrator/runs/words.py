@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
+from migrator.plans.words import count
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """1 table, 41 tables, 12,345 rows."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+__all__ = ["count"]

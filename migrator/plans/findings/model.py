@@ -10,6 +10,7 @@ from pathlib import Path
 from migrator.config.lint import FailOn
 from migrator.liquibase.changelog import Screened
 from migrator.liquibase.models import Changeset
+from migrator.plans.words import count, size
 
 
 class Severity(StrEnum):
@@ -42,7 +43,14 @@ class Stake:
     rows: int
     is_exact: bool  # counted; else the planner's estimate
     size_bytes: int | None = None  # indexes and TOAST included
-    effect: str | None = None  # what happens to these rows where it is not what the message says: "emptied", "updated"
+    effect: str | None = None  # which of them, where it is not all: "without a value"
+
+    @property
+    def told(self) -> str:
+        """1,000,000 rows (counted), 58 MB."""
+        rows = count(self.rows, "row") + (f" {self.effect}" if self.effect else "")
+        told = f"{rows} (counted)" if self.is_exact else f"about {rows} (estimated)"
+        return f"{told}, {size(self.size_bytes)}" if self.size_bytes else told
 
 
 @dataclass(frozen=True, kw_only=True)
