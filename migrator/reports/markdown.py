@@ -59,7 +59,7 @@ def block(value: str, language: str = "text") -> list[str]:
 def _lines(record: RunRecord) -> Iterator[str]:
     yield from _outcome(record)
     yield from _proof(record)
-    yield from _list("Gates", [verdict.gate(one) for one in record.gates])
+    yield from listing("Gates", [verdict.gate(one) for one in record.gates])
     if record.next_command:
         yield from ("## Next", "", *block(record.next_command, "sh"), "")
     yield from _steps(record)
@@ -67,12 +67,12 @@ def _lines(record: RunRecord) -> Iterator[str]:
     yield from _tables(record)
     yield from _checks(record)
     yield from _backups(record)
-    yield from _list("Warnings", record.warnings)
-    yield from _list("Kept", record.kept)
+    yield from listing("Warnings", record.warnings)
+    yield from listing("Kept", record.kept)
     yield from _error(record)
     if record.versions:
         rows = ([text(name), text(version)] for name, version in sorted(record.versions.items()))
-        yield from ("## Versions", "", *_table(["what", "version"], rows, len(record.versions)))
+        yield from ("## Versions", "", *table(["what", "version"], rows, len(record.versions)))
 
 
 def _outcome(record: RunRecord) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _outcome(record: RunRecord) -> Iterator[str]:
         ("started", f"{record.started_at:%Y-%m-%d %H:%M:%S} UTC" + (f", took {duration(took)}" if took else "")),
         ("downtime", text(verdict.downtime(record))),
     ]
-    yield from _table(["", ""], ([f"**{name}**", value] for name, value in facts), len(facts))
+    yield from table(["", ""], ([f"**{name}**", value] for name, value in facts), len(facts))
 
 
 def _exit_code(record: RunRecord) -> str:
@@ -106,8 +106,8 @@ def _exit_code(record: RunRecord) -> str:
 
 def _proof(record: RunRecord) -> Iterator[str]:
     level = f" (proof: {record.proof.level.replace('_', ' ')})" if record.proof.level else ""
-    yield from _list(f"What was proven{level}", record.proof.proven or ["Nothing."])
-    yield from _list("What was not proven", record.proof.not_proven or ["Nothing was left out."])
+    yield from listing(f"What was proven{level}", record.proof.proven or ["Nothing."])
+    yield from listing("What was not proven", record.proof.not_proven or ["Nothing was left out."])
 
 
 def _steps(record: RunRecord) -> Iterator[str]:
@@ -118,12 +118,12 @@ def _steps(record: RunRecord) -> Iterator[str]:
         [
             text(step.name.value.replace("_", " ")) + (f" (attempt {step.attempt})" if again else ""),
             text(step.status),
-            _seconds(step.duration_s),
+            seconds(step.duration_s),
             text(step.note or ""),
         ]
         for step in record.steps
     )
-    yield from ("## Steps", "", *_table(["step", "status", "time:", "note"], rows, len(record.steps)))
+    yield from ("## Steps", "", *table(["step", "status", "time:", "note"], rows, len(record.steps)))
 
 
 def _changesets(record: RunRecord) -> Iterator[str]:
@@ -131,14 +131,14 @@ def _changesets(record: RunRecord) -> Iterator[str]:
         return
     yield from (f"## Changesets: {text(verdict.changesets(record))}", "")
     rows = (
-        [code(c.id), text(c.author), code(c.path), text(c.status), _seconds(c.duration_s)] for c in record.changesets
+        [code(c.id), text(c.author), code(c.path), text(c.status), seconds(c.duration_s)] for c in record.changesets
     )
-    yield from _table(["id", "author", "file", "status", "time:"], rows, len(record.changesets))
+    yield from table(["id", "author", "file", "status", "time:"], rows, len(record.changesets))
 
 
 def _tables(record: RunRecord) -> Iterator[str]:
     if record.surprises:
-        yield from _list("Written, though no changeset names them", record.surprises, as_code=True)
+        yield from listing("Written, though no changeset names them", record.surprises, as_code=True)
     if record.tables:
         yield from (f"## Tables: {text(verdict.rows_changed(record) or 'rows counted')}", "")
         ordered = sorted(record.tables, key=_written, reverse=True)
@@ -147,9 +147,9 @@ def _tables(record: RunRecord) -> Iterator[str]:
             for t in ordered
         )
         head = ["table", "rows before:", "rows after:", "inserted:", "updated:", "deleted:"]
-        yield from _table(head, rows, len(ordered))
+        yield from table(head, rows, len(ordered))
     elif record.write_set:
-        yield from _list("Tables written", record.write_set, as_code=True)
+        yield from listing("Tables written", record.write_set, as_code=True)
 
 
 def _written(table: TableRecord) -> bool:
@@ -164,7 +164,7 @@ def _checks(record: RunRecord) -> Iterator[str]:
     yield from (f"## Checks: {summary}", "")
     ordered = sorted(record.checks, key=lambda check: check.success)
     rows = ([_result(c), text(c.name), c.phase, code(c.table or ""), text(c.detail or "")] for c in ordered)
-    yield from _table(["result", "check", "phase", "table", "seen"], rows, len(ordered))
+    yield from table(["result", "check", "phase", "table", "seen"], rows, len(ordered))
 
 
 def _result(check: CheckRecord) -> str:
@@ -183,12 +183,12 @@ def _backups(record: RunRecord) -> Iterator[str]:
             code(b.id),
             text(b.kind),
             "" if b.size_bytes is None else size(b.size_bytes),
-            _seconds(b.duration_s),
+            seconds(b.duration_s),
             code(b.location),
         ]
         for b in record.backups
     )
-    yield from _table(["id", "kind", "size:", "time:", "where"], rows, len(record.backups))
+    yield from table(["id", "kind", "size:", "time:", "where"], rows, len(record.backups))
 
 
 def _error(record: RunRecord) -> Iterator[str]:
@@ -208,7 +208,8 @@ def _error(record: RunRecord) -> Iterator[str]:
     yield ""
 
 
-def _list(title: str, values: Sequence[str], *, as_code: bool = False) -> Iterator[str]:
+def listing(title: str, values: Sequence[str], *, as_code: bool = False) -> Iterator[str]:
+    """A section with a list; nothing where there is nothing in it."""
     if not values:
         return
     yield from (f"## {text(title)}", "")
@@ -218,7 +219,7 @@ def _list(title: str, values: Sequence[str], *, as_code: bool = False) -> Iterat
     yield ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], total: int) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], total: int) -> Iterator[str]:
     """A table; a heading that ends in a colon stands over numbers, at the right."""
     yield "| " + " | ".join(name.removesuffix(":") for name in head) + " |"
     yield "|" + "|".join(" ---: " if name.endswith(":") else " --- " for name in head) + "|"
@@ -231,8 +232,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], total: int) -> It
         yield from (f"{total - MAX_ROWS:,} more are in report.json.", "")
 
 
-def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
+def seconds(number: float | None) -> str:
+    """A duration in a table's cell; nothing where it is not known."""
+    return "" if number is None else duration(number)
 
 
 def _number(number: int | None) -> str:
