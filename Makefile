@@ -40,7 +40,7 @@ lock: $(READY)  ## resolve both locks anew from pyproject.toml: requirements-run
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --group dev --extra embedded pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-	  --extra embedded --constraint requirements.lock pyproject.toml -o requirements-run.lock
+	  --group build --extra embedded --constraint requirements.lock pyproject.toml -o requirements-run.lock
 
 clean:
 	rm -rf $(VENV) .migrator build dist
