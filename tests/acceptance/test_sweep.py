@@ -1,0 +1,56 @@
+"""A part of `make sweep`, drawn by a seed: runs that are killed anywhere, and resumed, while applications write.
+
+MIGRATOR_SWEEP_SEED draws another part. A case that fails is named, and is done again with
+`python -m tests.sweep --only CASE`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from migrator.config.login import Login
+from tests.acceptance.stage import crash_template
+from tests.conftest import Server
+from tests.sweep.cases import SETTINGS, Blow, Case, Setting, at_every_place, at_random
+from tests.sweep.proof import Ground, prove, trace_of
+
+__all__ = ["crash_template"]
+
+SEED = int(os.environ.get("MIGRATOR_SWEEP_SEED", "20261"))
+LIMIT_S = 12.0  # no case of the small sample is begun after so long
+AT_MOST = 2
+_PLACES = 220  # that the shortest run passes
+
+
+@pytest.fixture
+def ground(server: Server, crash_template: Login, tmp_path: Path) -> Ground:
+    return Ground(server=server, template=crash_template, folder=tmp_path)
+
+
+def test_runs_killed_anywhere_are_ended(ground: Ground) -> None:
+    draw, began = random.Random(SEED), time.monotonic()
+    for number in range(AT_MOST):
+        second = Blow(number=draw.randint(1, _PLACES)) if number == 0 else None
+        case = Case(setting=draw.choice(SETTINGS), first=Blow(number=draw.randint(40, _PLACES)), second=second)
+        if number == 0 or time.monotonic() - began < LIMIT_S:
+            prove(ground, case, f"case{number}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_every_kind_of_run_is_ended_wherever_it_is_killed(ground: Ground, setting: Setting) -> None:
+    draw = random.Random(f"{SEED} {setting}")
+    reached, lasts_s = trace_of(ground, setting)
+    cases = draw.sample(list(at_every_place(setting, reached)), 5)
+    while len(cases) < 8:
+        case = at_random(draw, setting, reached, lasts_s)
+        if case.first.harm != "server":  # the server is that of other tests too
+            cases.append(case)
+    for number, case in enumerate(cases):
+        prove(ground, case, f"case{number}")
