@@ -23,6 +23,7 @@ from migrator.cli import (
     liquibase_commands,
     maintenance,
     recovery,
+    rehearse,
     rollback,
     run,
     status,
@@ -67,6 +68,7 @@ app.command()(recovery.resume)
 app.command()(recovery.recover)
 app.command()(rollback.rollback)
 app.command()(adopt.adopt)
+app.command()(rehearse.rehearse)
 app.command()(status.status)
 app.command()(check.check)
 app.command()(clean.clean)
