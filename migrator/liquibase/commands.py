@@ -11,6 +11,7 @@ from migrator.liquibase.engine import Engine
 from migrator.liquibase.events import ChangesetListener
 from migrator.liquibase.failures import Failure, from_java
 from migrator.liquibase.held import HeldConnection
+from migrator.liquibase.measured import Measuring
 from migrator.liquibase.preconditions import Preconditions
 from migrator.liquibase.status import Status, may_fail_and_go_on
 from migrator.liquibase.undoing import Undoing
@@ -27,6 +28,7 @@ class Commands:
         self._write_set: WriteSet | None = None
         self._engine: Engine | None = None
         self._mode = ""
+        self._measuring: Measuring | None = None
 
     # -- connection ----------------------------------------------------------------------------------------------
 
@@ -37,10 +39,11 @@ class Commands:
         self._mode = request["mode"]
         self._real = connection.open_connection(request)
         self._write_set = WriteSet(self._real, write_set_sql=request["write_set_sql"], counts_sql=request["counts_sql"])
+        self._measuring = Measuring(self._real) if request.get("measure") else None
         self._front = (
-            HeldConnection(self._real, self._write_set)
+            HeldConnection(self._real, self._write_set, self._measuring)
             if self._mode == "held"
-            else WatchedConnection(self._real, self._write_set)
+            else WatchedConnection(self._real, self._write_set, self._measuring)
         )
         self._engine = Engine(self._front, options=request["options"], writes=self._mode != "read_only")
         self._real.rollback()
@@ -60,7 +63,7 @@ class Commands:
                 self._real.close()
             except jpype.JException:
                 self._real.abort(_SameThread.proxy())
-        self._real = self._front = self._engine = self._write_set = None
+        self._real = self._front = self._engine = self._write_set = self._measuring = None
         return {}
 
     def begin(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -199,12 +202,18 @@ class Commands:
 
         front = self._connection_in_front()
         write_set = self._writes()
-        listener = ChangesetListener(self._emit, on_will_run=on_will_run or (lambda _: None))
+        listener = ChangesetListener(
+            self._emit, on_will_run=on_will_run or (lambda _: None), on_closed=self._tell_measured
+        )
         if isinstance(front, HeldConnection):
             self._need_transaction()
             front.begin_set_up()
         else:
             write_set.start()
+            if self._measuring is not None:
+                self._measuring.start()
+                self._real.rollback()
+                self._measuring.forget_transaction()
         try:
             with self._liquibase().scope():
                 told = listener if on_will_run is not None else None
@@ -275,6 +284,17 @@ class Commands:
             raise
         real.releaseSavepoint(savepoint)
 
+    def _tell_measured(self, names: dict[str, str]) -> None:
+        """What the changeset has done goes to the parent, whatever becomes of the others."""
+        if self._measuring is None:
+            return
+        if not isinstance(self._front, HeldConnection):
+            self._measuring.compare()
+            if state(self._real) == "OPEN":
+                self._real.commit()
+                self._measuring.forget_transaction()
+        self._emit({"kind": "measured", **names, "measured": self._measuring.end()})
+
     def _will_run(self, changeset: Any) -> None:
         self._begin_changeset(changeset, changeset.getChanges(), may_fail=may_fail_and_go_on(changeset))
 
@@ -283,6 +303,8 @@ class Commands:
 
     def _begin_changeset(self, changeset: Any, changes: Any, *, may_fail: bool) -> None:
         front = self._front
+        if self._measuring is not None:
+            self._measuring.begin()
         if not isinstance(front, HeldConnection):
             return
         if not changeset.isRunInTransaction():

@@ -19,10 +19,12 @@ class ChangesetListener:
         emit: Callable[[dict[str, Any]], None],
         *,
         on_will_run: Callable[[Any], None] = lambda _: None,
+        on_closed: Callable[[dict[str, str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._emit = emit
         self._on_will_run = on_will_run
+        self._on_closed = on_closed
         self._clock = clock
         self._started_s = 0.0
         self._note: str | None = None
@@ -103,6 +105,7 @@ class ChangesetListener:
         self.results.append({name: value for name, value in event.items() if name != "kind"})
         self.current = None
         self._emit(event)
+        self._on_closed({name: str(event[name]) for name in ("id", "author", "path")})
 
 
 def identity(changeset: Any) -> dict[str, str]:

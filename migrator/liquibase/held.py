@@ -7,6 +7,7 @@ from typing import Any
 
 from migrator.liquibase import connection
 from migrator.liquibase.failures import Failure, causes, sqlstate_of
+from migrator.liquibase.measured import Measuring
 from migrator.liquibase.watched import PassedOn, WriteSet, state
 
 NOT_IN_ONE_TRANSACTION = {
@@ -33,9 +34,10 @@ class HeldConnection(PassedOn):
     on there is none, save around a changeset that may fail and go on: every written savepoint is a subtransaction.
     """
 
-    def __init__(self, real: Any, write_set: WriteSet) -> None:
+    def __init__(self, real: Any, write_set: WriteSet, measuring: Measuring | None = None) -> None:
         super().__init__(real)
         self._write_set = write_set
+        self._measuring = measuring
         self._xid: str | None = None
         self._savepoint: Any = None
         self._in_set_up = False
@@ -95,6 +97,8 @@ class HeldConnection(PassedOn):
         snapshot, xid = str(found[0][0]), str(found[0][1])
         self._xid, self.lost, self.savepoints = xid, None, 0
         self._write_set.start()
+        if self._measuring is not None:
+            self._measuring.start()
         return xid, snapshot
 
     def begin_set_up(self) -> None:
@@ -124,6 +128,8 @@ class HeldConnection(PassedOn):
         self._release()
         self._in_set_up = False
         self._look()
+        if self._measuring is not None:  # the locks are all still there
+            self._write_set.observe()
         self._write_set.count()
         self._raise_if_lost_as_failure()
 
@@ -196,9 +202,12 @@ class HeldConnection(PassedOn):
             connection.execute(self._real, f"SET CONSTRAINTS {names} IMMEDIATE")
 
     def _look(self) -> None:
-        self._look_for_change()
-        self._raise_if_lost()
-        self._write_set.observe()
+        if self._measuring is not None:
+            self._require_same(self._measuring.look())
+        else:
+            self._look_for_change()
+            self._raise_if_lost()
+            self._write_set.observe()
         self._unchecked = False
         self.sql = []
 
@@ -207,8 +216,14 @@ class HeldConnection(PassedOn):
             self._lose_by_control()
 
     def _look_for_change(self) -> None:
-        now = connection.one(self._real, "SELECT pg_catalog.pg_current_xact_id()::text")
-        if now != self._xid:
+        self._compare(connection.one(self._real, "SELECT pg_catalog.pg_current_xact_id()::text"))
+
+    def _require_same(self, xid: str) -> None:
+        self._compare(xid)
+        self._raise_if_lost()
+
+    def _compare(self, xid: str) -> None:
+        if xid != self._xid:
             self._lose_by_control()
 
     def _lose_by_control(self) -> None:

@@ -117,13 +117,14 @@ class Undoable:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangesetEvent:
-    kind: str  # will_run, ran, failed, skipped, rolled_back, precondition_failed, message
+    kind: str  # will_run, ran, failed, skipped, rolled_back, precondition_failed, measured, message
     id: str = ""
     author: str = ""
     path: str = ""
     status: str | None = None  # of `ran`: executed, reran, mark_ran, failed_ignored
     duration_s: float | None = None
     message: str | None = None
+    measured: Mapping[str, object] | None = None  # of `measured`; see migrator.liquibase.measured
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,18 @@ class Liquibase:
     # -- connection ----------------------------------------------------------------------------------------------
 
     def connect(
-        self, login: Login, *, application_name: str, options: LiquibaseOptions, mode: Mode, lock_timeout_s: float
+        self,
+        login: Login,
+        *,
+        application_name: str,
+        options: LiquibaseOptions,
+        mode: Mode,
+        lock_timeout_s: float,
+        measure: bool = False,
     ) -> Connected:
         """Liquibase is connected; an earlier connection of this worker is closed, its open transaction rolled back.
+
+        `measure`: an event of the kind `measured` follows every changeset.
 
         Raises: ConnectionFailed; ToolFailed when the worker is gone.
         """
@@ -82,6 +91,7 @@ class Liquibase:
             mode=mode,
             application_name=application_name,
             lock_timeout_s=lock_timeout_s,
+            measure=measure,
             login={
                 "host": login.host,
                 "port": login.port,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from migrator.liquibase import connection
+from migrator.liquibase.measured import Measuring
 from migrator.postgres.write_set import Counts
 
 
@@ -78,18 +79,23 @@ class PassedOn:
 class WatchedConnection(PassedOn):
     """Commits are real; before each, the write set is read (stepwise)."""
 
-    def __init__(self, real: Any, write_set: WriteSet) -> None:
+    def __init__(self, real: Any, write_set: WriteSet, measuring: Measuring | None = None) -> None:
         super().__init__(real)
         self._write_set = write_set
+        self._measuring = measuring
         self._can_flush = int(connection.one(real, "SHOW server_version_num")) >= 150000
 
     def commit(self) -> None:
         if not self._real.getAutoCommit() and state(self._real) == "OPEN":
             self._write_set.observe()
             self._write_set.count()
+            if self._measuring is not None:
+                self._measuring.look()
             if self._can_flush:  # so that the next transaction's counts begin at zero
                 connection.execute(self._real, "DO $$BEGIN PERFORM pg_catalog.pg_stat_force_next_flush(); END$$")
         self._real.commit()
+        if self._measuring is not None:
+            self._measuring.forget_transaction()
 
 
 def state(real: Any) -> str:

@@ -32,9 +32,10 @@ def start(run: Run) -> Liquibase:
     return run.liquibase
 
 
-def connect(run: Run, *, mode: Mode) -> Liquibase:
+def connect(run: Run, *, mode: Mode, measure: bool = False, lock_timeout_s: float | None = None) -> Liquibase:
     """The worker is connected to the target in `mode`, whatever it was connected to before.
 
+    `measure`: it tells of every changeset what it did to the server. `lock_timeout_s`: another than the environment's.
     Raises: StepFailed.
     """
     environment = run.environment
@@ -52,7 +53,8 @@ def connect(run: Run, *, mode: Mode) -> Liquibase:
             liquibase_schema=environment.liquibase_schema,
         ),
         mode=mode,
-        lock_timeout_s=environment.limits.lock_timeout_s,
+        lock_timeout_s=lock_timeout_s or environment.limits.lock_timeout_s,
+        measure=measure,
     )
     run.record.versions["liquibase"] = connected.liquibase_version
     run.record.versions["java"] = connected.java_version

@@ -65,7 +65,7 @@ class Project:
         parts = [f"--changeset ann:{number} {text}" for number, text in enumerate(changesets, 1)]
         return self.write(name, "--liquibase formatted sql\n" + "\n".join(parts) + "\n")
 
-    def connect(self, mode: Mode, *, lock_timeout_s: float = 5.0) -> Liquibase:
+    def connect(self, mode: Mode, *, lock_timeout_s: float = 5.0, measure: bool = False) -> Liquibase:
         self.liquibase.connect(
             self.login,
             application_name=self.application_name,
@@ -80,6 +80,7 @@ class Project:
             ),
             mode=mode,
             lock_timeout_s=lock_timeout_s,
+            measure=measure,
         )
         return self.liquibase
 
