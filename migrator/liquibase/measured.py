@@ -109,7 +109,7 @@ class Measuring:
         self._counts[oid] = counts
         inserted, updated, deleted = (max(0, now - then) for now, then in zip(counts, before, strict=True))
         if not (inserted or updated or deleted):
-            return False
+            return counts != before  # TRUNCATE begins to count anew
         name = self._name(oid)
         if name is None:
             return False

@@ -65,7 +65,7 @@ def test_each_changeset_tells_what_it_did(project: Project, mode: str) -> None:
     assert ["public.orders", "ShareLock"] in found["1" if mode == "held" else "4"]["locks"]
     assert set(found["5"]["dropped"]) == {"public.audit"}
     assert found["6"]["rows"]["public.part_1"] == [0, 50, 0]
-    before, after = found["7"]["rewritten"]["public.orders"]
+    before, after = found["7"]["sizes"]["public.orders"]
     assert before > 0
     assert after == 0
     assert all(one["wal_bytes"] > 0 for one in found.values())
