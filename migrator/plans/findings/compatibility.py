@@ -41,6 +41,7 @@ NARROW_TYPE = Rule(
     id="narrow-type",
     severity=Severity.ERROR,
     finds="A column gets a type that holds less than the one it has.",
+    asks_database=True,
     why="Rows that do not fit make the changeset fail, and the running application still writes values that the new "
     "type refuses.",
     safer="Expand: add a column of the new type. Move data: copy in batches, with a rule for what does not fit. "
@@ -49,7 +50,8 @@ NARROW_TYPE = Rule(
 CHANGE_TYPE = Rule(
     id="change-type",
     severity=Severity.WARNING,
-    finds="A column gets another type, and its old one is not known here.",
+    finds="A column gets another type, and there is no database to ask for the old one.",
+    asks_database=True,
     why="The new type may refuse what the running application writes, and most changes write every row anew while "
     "nobody can read or write the table.",
     safer="Ask with the database at hand (migrator plan). Else: expand by a new column, move data in batches, contract "

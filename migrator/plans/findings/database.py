@@ -110,6 +110,7 @@ class Database:
         self._path = [*([default_schema] if default_schema else []), *(str(schema) for (schema,) in path)]
         self._tables: dict[tuple[str, str], Table] = {}
         self._counts: dict[tuple[int, str], int | None] = {}
+        self._sizes: dict[int, int] = {}
 
     @property
     def default_schema(self) -> str:
@@ -198,14 +199,14 @@ class Database:
         return Taken(objects=taken.objects, tables=taken.tables, stakes=stakes)
 
     def _stake(self, table: Table, estimate: int | None, column: str, effect: str | None) -> Stake:
-        size = self._size_bytes(table) if table.tuples is None else table.pages_bytes
+        size = self._size_bytes(table)
         counted = self._count(table, size, column)
         rows = counted if counted is not None else estimate if estimate is not None else table.tuples
         return Stake(
             table=table.qualified,
             rows=rows or 0,
             is_exact=counted is not None,
-            size_bytes=self._size_bytes(table) if size == 0 and rows else size,
+            size_bytes=size,
             effect=effect,
         )
 
@@ -229,9 +230,13 @@ class Database:
         return int(found[0][0] or 0)
 
     def _size_bytes(self, table: Table) -> int:
-        """Of a table that nobody has analyzed the catalogue does not know it."""
-        if table.pages_bytes or not table.holds_rows:
-            return table.pages_bytes
+        if table.oid not in self._sizes:
+            is_known = table.tuples is not None or not table.holds_rows
+            self._sizes[table.oid] = table.pages_bytes if is_known else self._measured(table)
+        return self._sizes[table.oid]
+
+    def _measured(self, table: Table) -> int:
+        """Of a table that nobody has analyzed the catalogue does not know the size."""
         query = statement(
             "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree({}::oid)"
             if table.kind == "p"
@@ -241,7 +246,7 @@ class Database:
         try:
             return int(self._briefly(query)[0][0] or 0)
         except StepFailed:
-            return 0
+            return table.pages_bytes
 
     def _briefly(self, query: str) -> list[Row]:
         """Raises: StepFailed, also when somebody's lock is in the way or it takes too long."""

@@ -61,7 +61,8 @@ WHERE NOT EXISTS (SELECT FROM own o WHERE o.catalogue = t.catalogue AND o.oid = 
              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')
                AND d.refclassid = 'pg_class'::regclass))
        OR (k.contype = 'f' AND NOT EXISTS (
-             SELECT FROM taken o WHERE o.catalogue = 'pg_class'::regclass AND o.oid = k.conrelid AND o.part = 0))
+             SELECT FROM taken o WHERE o.catalogue = 'pg_class'::regclass AND o.oid = k.conrelid AND o.part = 0)
+           AND NOT EXISTS (SELECT FROM own o WHERE o.catalogue = 'pg_class'::regclass AND o.oid = k.conrelid))
        OR (y.typtype IN ('d', 'e', 'r') AND y.typelem = 0)
        OR (g.tgisinternal = false AND NOT EXISTS (
              SELECT FROM taken o WHERE o.catalogue = 'pg_class'::regclass AND o.oid = g.tgrelid AND o.part = 0))

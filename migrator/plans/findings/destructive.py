@@ -51,7 +51,8 @@ UPDATE_ALL = Rule(
 DROP_CASCADE = Rule(
     id="drop-cascade",
     severity=Severity.ERROR,
-    finds="A DROP says CASCADE.",
+    finds="A DROP says CASCADE, and something hangs on the object.",
+    asks_database=True,
     why="What hangs on the object goes with it though nobody has named it: views, foreign keys of other tables, even "
     "columns.",
     safer="Leave CASCADE out, and drop by name what is to go.",
@@ -59,14 +60,16 @@ DROP_CASCADE = Rule(
 TRUNCATE_CASCADE = Rule(
     id="truncate-cascade",
     severity=Severity.ERROR,
-    finds="A TRUNCATE says CASCADE.",
+    finds="A TRUNCATE says CASCADE, and another table refers to this one.",
+    asks_database=True,
     why="Every table that refers to this one by a foreign key is emptied too, and those that refer to them.",
     safer="Leave CASCADE out, and name the tables that are to be emptied.",
 )
 DELETE_CASCADES = Rule(
     id="delete-cascades",
     severity=Severity.WARNING,
-    finds="Rows are deleted to which a foreign key with ON DELETE CASCADE refers (asked of the database).",
+    finds="Rows are deleted to which a foreign key with ON DELETE CASCADE refers.",
+    asks_database=True,
     why="Rows of other tables go with them though nothing in the changeset says so; a run that finds it out goes back.",
     safer="Delete the rows of those tables by name first, or list the tables under checks.expected_writes.",
 )
@@ -139,13 +142,14 @@ def _cascade(look: Look, told: str, taken: Taken | None, at: int) -> Iterator[Fi
     if taken is None:
         yield look.finding(DROP_CASCADE, f"{told}; what goes with it only the database knows", at=at)
     elif taken.objects:
+        stakes = tuple(stake for stake in taken.stakes if stake.rows)
         listed = ", ".join(taken.objects[:_NAMED])
         more = f" and {len(taken.objects) - _NAMED} more" if len(taken.objects) > _NAMED else ""
         yield look.finding(
             DROP_CASCADE,
-            f"{told}, which takes along {listed}{more}{rows_told(taken.stakes)}",
+            f"{told}, which takes along {listed}{more}{rows_told(stakes)}",
             at=at,
-            stakes=taken.stakes,
+            stakes=stakes,
         )
 
 

@@ -25,8 +25,7 @@ FAMILIES: Mapping[str, Sequence[Rule]] = {
     "squawk": squawk.RULES,
     "Switching rules off": suppression.RULES,
 }
-KNOWN = frozenset(rule.id for rules in FAMILIES.values() for rule in rules)
-_OF_STATEMENTS = (compatibility.of, destructive.of, locking.of)
+KNOWN = {rule.id: rule for rules in FAMILIES.values() for rule in rules}
 
 
 def find(subject: Subject, settings: LintSettings, circumstances: Circumstances, database: Database | None) -> Findings:
@@ -76,8 +75,10 @@ class _Walk:
                 )
                 if statement.targets and all(look.is_new(name) for name in statement.targets):
                     self.about_new.add((changeset.key, number, statement.start))
-                for family in _OF_STATEMENTS:
-                    yield from family(look)
+                found = [*compatibility.of(look), *destructive.of(look)]
+                locks = list(locking.of(look))
+                yield from found
+                yield from (one for one in locks if not (found and one.severity is Severity.INFO))
                 self._world.apply(statement, changeset.file)
 
 

@@ -16,6 +16,7 @@ TABLE_REWRITE = Rule(
     id="table-rewrite",
     severity=Severity.WARNING,
     finds="Every row of an existing table is written anew.",
+    asks_database=True,
     why="Nobody can read or write the table (ACCESS EXCLUSIVE) while all of it and its indexes are written again, and "
     "the disk holds it twice until the transaction ends.",
     safer="Expand: add a column of the new kind, nullable and without a computed default. Move data: fill it in "
@@ -32,8 +33,9 @@ INDEX_BLOCKS_WRITES = Rule(
 ACCESS_EXCLUSIVE = Rule(
     id="access-exclusive",
     severity=Severity.INFO,
-    finds="An existing table is altered under ACCESS EXCLUSIVE without a longer piece of work. A warning where the "
-    "database shows that others hold it.",
+    finds="An existing table is altered under ACCESS EXCLUSIVE without a longer piece of work, and no other rule says "
+    "so. A warning where others are at work on the table just now.",
+    asks_database=True,
     why="The lock waits behind every running query of the table, and everybody else waits behind it; in one "
     "transaction it is held until the end.",
     safer="Keep limits.lock_timeout_s short, and put what takes long into another changelog.",

@@ -74,4 +74,6 @@ class Look:
 
 def rows_told(stakes: Sequence[Stake]) -> str:
     """`: 41 rows (counted), 8.2 kB`; nothing where there is nothing to tell."""
-    return ": " + "; ".join(stake.told for stake in stakes) if stakes else ""
+    if len(stakes) == 1:
+        return f": {stakes[0].told}"
+    return ": " + "; ".join(f"{stake.table} {stake.told}" for stake in stakes) if stakes else ""

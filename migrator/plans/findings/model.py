@@ -33,6 +33,7 @@ class Rule:
     finds: str
     why: str
     safer: str
+    asks_database: bool = False  # says more, or something else, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -60,7 +60,7 @@ def apply(
     *,
     settings: LintSettings,
     places: Places,
-    known: frozenset[str],
+    known: Mapping[str, Rule],
 ) -> tuple[list[Finding], list[SwitchedOff]]:
     """What is left, with what is wrong about the switches themselves; and what was switched off."""
     allowed = {changeset.key: _allowed(changeset, places) for changeset in changesets}
@@ -97,7 +97,7 @@ def _by_comment(finding: Finding, switches: Sequence[Allowed]) -> Allowed | None
     return None
 
 
-def _wrong(changeset: Changeset, switches: Sequence[Allowed], known: frozenset[str]) -> Iterator[Finding]:
+def _wrong(changeset: Changeset, switches: Sequence[Allowed], known: Mapping[str, Rule]) -> Iterator[Finding]:
     for switch in switches:
         named = ", ".join(switch.rules) or "a rule that it does not name"
         if not switch.reason:
@@ -108,7 +108,7 @@ def _wrong(changeset: Changeset, switches: Sequence[Allowed], known: frozenset[s
                 continue
             if not _is_known(pattern, known):
                 yield _finding(UNKNOWN, f"switches off {pattern}, which is no rule", changeset, switch.line)
-            else:
+            elif not any(_matches(pattern, rule.id) and rule.asks_database for rule in known.values()):
                 yield _finding(UNUSED, f"switches off {pattern}, which finds nothing here", changeset, switch.line)
 
 
@@ -145,7 +145,7 @@ def _matches(pattern: str, rule: str) -> bool:
     return fnmatchcase(rule, pattern) or fnmatchcase(rule, PREFIX + pattern)
 
 
-def _is_known(pattern: str, known: frozenset[str]) -> bool:
+def _is_known(pattern: str, known: Mapping[str, Rule]) -> bool:
     return pattern.startswith(PREFIX) or any(_matches(pattern, rule) for rule in known)
 
 
