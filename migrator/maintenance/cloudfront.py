@@ -171,7 +171,7 @@ class CloudFront:
                 lambda cloudfront: cloudfront.get_invalidation(DistributionId=self.distribution, Id=found["Id"]),
                 doing=f"{self.name}: looking at the invalidation",
             )["Invalidation"]["Status"]
-            return status == "Completed" or None, str(status)
+            return str(status).lower() == "completed" or None, str(status)
 
         self.wait.until(look, doing=f"{self.name}: dropping what is cached", setting=_LIMIT, kind=_KIND)
 

@@ -18,10 +18,10 @@ from migrator.postgres.fence import Fence
 from migrator.runs import opening
 from migrator.runs.facts import Facts, TableState
 from migrator.runs.journal import Journal
+from migrator.runs.outside import providers
 from migrator.runs.record import Direction, MaintenanceRecord, RunRecord, StepName, StepRecord, Way
 from migrator.runs.reporter import Reporter
 from migrator.runs.run import MANUAL, Options, Run
-from migrator.runs.steps.maintain import providers
 
 
 def from_fence(

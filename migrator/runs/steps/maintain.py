@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 
-from migrator import maintenance
 from migrator.errors import MaintenanceFailed, StepFailed
 from migrator.liquibase import ledger
-from migrator.maintenance import Provider, Surroundings
 from migrator.postgres import fence
 from migrator.postgres.fence import Mode
+from migrator.runs.outside import notice_drift, providers
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
 
@@ -74,18 +72,6 @@ class MaintainStep:
         return let_in(run)
 
 
-def providers(run: Run) -> list[Provider]:
-    """The environment's outside providers, in the order in which they are turned on."""
-    around = Surroundings(
-        environment=run.environment.name,
-        folder=run.config.base,
-        log=run.folder / "maintenance.log",
-        aws=run.environment.aws,
-        progress=partial(run.progress, StepName.MAINTAIN),
-    )
-    return [maintenance.of(settings, around) for settings in run.environment.maintenance.outside]
-
-
 def let_in(run: Run) -> str | None:
     """The fence is down and every outside provider is off. Safe to repeat.
 
@@ -94,6 +80,7 @@ def let_in(run: Run) -> str | None:
     if run.watch is not None:
         run.watch.fenced(None)
     problems: list[str] = []
+    notice_drift(run)
     if run.facts.fence_up:
         run.facts.users_back = True
         run.save()

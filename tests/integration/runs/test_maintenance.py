@@ -144,14 +144,14 @@ def test_a_writer_that_overrides_read_only_is_a_breach(shop: Shop) -> None:
     assert len(writes(shop)) == writer.written
 
 
-def provider_toml(shop: Shop, *, off: str = "pass") -> str:
+def provider_toml(shop: Shop, *, on: str = "pass", off: str = "pass") -> str:
     script = shop.folder / "provider.py"
     script.write_text(
         "import pathlib, sys\n"
         "here = pathlib.Path(__file__).parent\n"
         "what = sys.argv[1]\n"
         "with (here / 'calls').open('a') as calls: calls.write(' '.join(sys.argv[1:]) + '\\n')\n"
-        f"if what == 'on': (here / 'is-on').touch()\n"
+        f"if what == 'on':\n    {on}\n    (here / 'is-on').touch()\n"
         f"if what == 'off':\n    {off}\n    (here / 'is-on').unlink(missing_ok=True)\n"
         "if what == 'status': sys.exit(0 if (here / 'is-on').exists() else 1)\n"
     )
@@ -190,6 +190,12 @@ def test_a_provider_that_cannot_be_turned_on_ends_the_run_before_anything(shop: 
     shop.toml = provider_toml(shop)
     (shop.folder / "flags").write_text("a file where the flag's folder should be")
     before = shop.dump()
+    record = shop.run(shop.sql(GOOD))
+    assert (record.outcome, record.exit_code) == (Outcome.REFUSED, 3), record.error
+    assert shop.dump() == before
+    (shop.folder / "flags").unlink()
+    (shop.folder / "flags").mkdir()
+    shop.toml = provider_toml(shop, on="sys.exit('the load balancer is away')")
     record = shop.run(shop.sql(GOOD))
     assert (record.outcome, record.exit_code) == (Outcome.FAILED_BEFORE, 5), record.error
     assert record.backups == []
