@@ -54,8 +54,16 @@ class ConfigError(UsageError):
 
 
 class Refused(MigratorError):
+    """`place` tells where in a changelog the reason stands, if it is there."""
+
     exit_code = 3
     code = "refused"
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, code: str | None = None, place: Place | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.place = place
 
 
 class Locked(MigratorError):

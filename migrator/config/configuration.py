@@ -83,13 +83,29 @@ class Config:
         `overrides` are dotted keys and win over those that the configuration was loaded with.
         Raises: ConfigError for what is missing, unset or not allowed, naming its place.
         """
-        table = self._file.environments.get(name)
-        if table is None and name != targets.EMBEDDED:
+        values, sources = self._merged(name, overrides or {})
+        if sources["backup.jobs"] == "default":
+            values["backup.jobs"], sources["backup.jobs"] = values["jobs"], "jobs"
+        return self._effective(name, values, sources)
+
+    def settings(self, name: str | None) -> EnvironmentSettings:
+        """The settings of an environment, or for None what all share, for work that reaches nothing and nobody.
+
+        References stay as they are written, and so do paths. Raises: ConfigError.
+        """
+        values, _ = self._merged(name, {})
+        own = {key: value for key, value in values.items() if key.partition(".")[0] in EnvironmentSettings.model_fields}
+        return EnvironmentSettings.model_validate(nest(own))
+
+    def _merged(self, name: str | None, overrides: Mapping[str, object]) -> tuple[dict[str, object], dict[str, str]]:
+        """Every setting of the environment, and where its value comes from. Raises: ConfigError."""
+        table = None if name is None else self._file.environments.get(name)
+        if table is None and name not in (None, targets.EMBEDDED):
             raise ConfigError(
                 f"there is no environment {name!r} in {self.path or 'migrator.toml'}",
-                hint=did_you_mean(name, {*self.names, targets.EMBEDDED}),
+                hint=did_you_mean(str(name), {*self.names, targets.EMBEDDED}),
             )
-        given = command_line.table({**self._overrides, **(overrides or {})})
+        given = command_line.table({**self._overrides, **overrides})
         layers = [
             ("[aws]", {f"aws.{key}": value for key, value in flatten(self._file.aws).items()}),
             ("[defaults]", flatten(self._file.defaults)),
@@ -100,10 +116,7 @@ class Config:
         defaults = flatten(EnvironmentSettings(), only_set=False)
         profile_name = str(chosen.get("profile", defaults["profile"]))
         settings, source = profile(profile_name, protected=chosen.get("protected") is True)
-        values, sources = merge([("default", defaults), (source, settings), *layers])
-        if sources["backup.jobs"] == "default":
-            values["backup.jobs"], sources["backup.jobs"] = values["jobs"], "jobs"
-        return self._effective(name, values, sources)
+        return merge([("default", defaults), (source, settings), *layers])
 
     def _effective(self, name: str, values: Layer, sources: Mapping[str, str]) -> Environment:
         def where(key: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from migrator.errors import Refused
+from migrator.errors import Place, Refused
 from migrator.liquibase import elements, sql_findings
 from migrator.liquibase.elements import Element, NotReadable
 
@@ -76,7 +76,8 @@ class _Screening:
     def _changelog(self, path: str, *, where: str | None) -> None:
         if path in self._open:
             chain = " -> ".join([*self._open[self._open.index(path) :], path])
-            raise Refused(f"the changelog includes itself: {chain}", code="include_cycle")
+            place = Place(file=self._open[-1])
+            raise Refused(f"the changelog includes itself: {chain}", code="include_cycle", place=place)
         if path in self._files:
             return
         suffix = PurePosixPath(path).suffix.lower()
@@ -157,7 +158,7 @@ class _Screening:
 
     def _sql_changelog(self, path: str, text: str) -> None:
         if not text.strip():
-            raise Refused(f"{path} is empty", code="empty")
+            raise Refused(f"{path} is empty", code="empty", place=Place(file=path))
         if _FORMATTED.match(text):
             for header in _HEADER.finditer(text):
                 if re.search(r"failOnError\s*:\s*false", header.group("rest"), re.IGNORECASE):
@@ -223,7 +224,7 @@ def _elements(path: str, suffix: str, data: bytes) -> list[Element]:
         return elements.of_json(text) if suffix == ".json" else elements.of_yaml(text)
     except NotReadable as error:
         where = f"{path}:{error.line}" if error.line else path
-        raise Refused(f"the changelog cannot be used: {error.message} ({where})", code=error.code) from error
+        raise _refused(f"the changelog cannot be used: {error.message}", where, error.code) from error
 
 
 def _text(path: str, data: bytes, encoding: str = "utf-8") -> str:
@@ -231,10 +232,12 @@ def _text(path: str, data: bytes, encoding: str = "utf-8") -> str:
         text = data.decode(encoding).removeprefix("\ufeff")
     except (UnicodeDecodeError, LookupError) as error:
         line = data.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else None
-        raise Refused(f"{path}:{line or ''} is not {encoding}: {error}", code="encoding") from error
+        place = Place(file=path, line=line)
+        raise Refused(f"{path}:{line or ''} is not {encoding}: {error}", code="encoding", place=place) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise Refused(f"{path}:{line} holds a NUL character", code="encoding")
+        place = Place(file=path, line=line)
+        raise Refused(f"{path}:{line} holds a NUL character", code="encoding", place=place)
     return text
 
 
@@ -243,4 +246,9 @@ def _base(element: Element, path: str) -> str:
 
 
 def _refused(message: str, where: str | None, code: str) -> Refused:
-    return Refused(message + (f" ({where})" if where else ""), code=code)
+    """`where` is a file of the changelog, or file:line."""
+    if where is None:
+        return Refused(message, code=code)
+    file, colon, line = where.rpartition(":")
+    place = Place(file=file, line=int(line)) if colon and line.isdigit() else Place(file=where)
+    return Refused(f"{message} ({where})", code=code, place=place)

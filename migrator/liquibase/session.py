@@ -385,7 +385,7 @@ class Liquibase:
             case "sql":
                 raise StepFailed(message, code=code or "sql")
             case "changelog":
-                raise Refused(f"the changelog cannot be used: {message}", code=code or "changelog")
+                raise Refused(f"the changelog cannot be used: {message}", code=code or "changelog", place=place)
             case "locked":
                 raise MigrationFailed(
                     message,
