@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from migrator.backups import Source
 from migrator.backups.dump import Dump
 from migrator.errors import BackupFailed, Refused, StepFailed
+from migrator.liquibase import ledger
 from migrator.postgres import connect, databases, properties, sequences, sessions, throwaway
+from migrator.postgres.connect import PgSession
 from migrator.postgres.throwaway import Mark
 from migrator.rehearsals.origin import Origin
 from migrator.rehearsals.places import Ground, Place
@@ -16,7 +18,7 @@ from migrator.runs import stores
 from migrator.runs.run import Run
 
 _STATISTICS_SINCE = 18  # the first server that takes statistics from a login that is no superuser
-_NO_ROWS = "rows and large objects"
+_NO_ROWS = "rows (but for Liquibase's ledger) and large objects"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,17 @@ class Filling:
     name: str
 
     def fill(self) -> Filled:
-        """The database is there and filled. Raises: Refused, BackupFailed, StepFailed; then it may be there half."""
+        """The database is there and filled, and nobody holds Liquibase's lock in it.
+
+        Raises: Refused, BackupFailed, StepFailed; then it may be there half.
+        """
+        filled = self._fill()
+        if self.origin.has_data:  # the lock of a Liquibase that worked on the target at that moment
+            with closing(self._session()) as session:
+                ledger.release(session, self.run.ledger_schema)
+        return filled
+
+    def _fill(self) -> Filled:
         match self.origin.kind:
             case "empty":
                 return Filled(how="empty", missing=tuple(self._create()))
@@ -67,6 +79,7 @@ class Filling:
                 self._create()
                 dump.copy(source, self.name, at=self._at(), content="schema")
                 missing.append(f"the planner's statistics: {error.message}")
+        self._copy_ledger()
         missing += self._sequences()
         return Filled(how=how, missing=(_NO_ROWS, *missing))
 
@@ -135,16 +148,28 @@ class Filling:
             return [f"settings of the database: {error.message}"]
         return []
 
+    def _copy_ledger(self) -> None:
+        """What has run on the target counts as run here: else all of the changelog would be pending."""
+        with closing(self.run.session("scratch", read_only=True)) as target:
+            rows = ledger.read(target, self.run.ledger_schema)
+        if rows:
+            with closing(self._session()) as session:
+                ledger.put_back(session, self.run.ledger_schema, rows)
+
     def _sequences(self) -> list[str]:
         """The sequences stand where the target's do; else why not."""
         try:
             with closing(self.run.session("scratch", read_only=True)) as target:
                 states = sequences.read(target)
-            with closing(connect.connect(self._at().login.to(self.name), role="scratch", run_id=self.scratch_id)) as to:
-                sequences.put_back(to, states)
+            with closing(self._session()) as session:
+                sequences.put_back(session, states)
         except StepFailed as error:
             return [f"values of sequences: {error.message}"]
         return []
+
+    def _session(self) -> PgSession:
+        login = self.ground.worker.to(self.name)
+        return connect.connect(login, role="scratch", run_id=self.scratch_id)
 
     def _at(self) -> Source:
         return Source(login=self.ground.maker, admin=self.ground.admin, run_id=self.scratch_id)

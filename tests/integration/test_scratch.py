@@ -27,6 +27,12 @@ insert into orders (note) select 'n' || g from generate_series(1, 500) g;
 analyze orders;
 create view recent as select * from orders where id > 400;
 grant select on orders to app;
+create table databasechangelog (id text, author text, filename text, dateexecuted timestamp, orderexecuted int,
+  exectype text, md5sum text, description text, comments text, tag text, liquibase text, contexts text, labels text,
+  deployment_id text);
+insert into databasechangelog values ('1', 'ann', 'base.sql', now(), 1, 'EXECUTED');
+create table databasechangeloglock (id int primary key, locked boolean, lockgranted timestamp, lockedby text);
+insert into databasechangeloglock values (1, true, now(), 'a job');
 """
 
 
@@ -60,6 +66,7 @@ def test_schema_copy_has_the_schema_and_the_statistics_and_no_row(run: Run, serv
         assert copy.place is Place.OWN
         with closing(copy.session("test")) as session:
             assert session.rows("select count(*) from orders") == [("0",)]
+            assert session.rows("select id from databasechangelog") == [("1",)]
             assert session.rows("select reltuples from pg_class where relname = 'orders'") == [("500",)]
             assert session.rows("select last_value from orders_id_seq") == [("500",)]
             assert not schema.diff(schema_fingerprint.of_schema(session).as_restored())
@@ -77,6 +84,7 @@ def test_schema_copy_has_the_schema_and_the_statistics_and_no_row(run: Run, serv
 def test_clone_is_copied_while_nobody_is_there_and_dumped_while_somebody_is(run: Run, server: Server) -> None:
     with scratch.made(run, Origin.parse("clone")) as copy, closing(copy.session("test")) as session:
         assert "file by file" in copy.how
+        assert session.rows("select locked from databasechangeloglock") == [("f",)]
         assert session.rows("select count(*) from orders") == [("500",)]
     with server.session(run.login, role="visitor") as visitor:
         with scratch.made(run, Origin.parse("clone")) as copy, closing(copy.session("test")) as session:
