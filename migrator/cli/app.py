@@ -18,6 +18,7 @@ from migrator.cli import (
     config_commands,
     demo,
     doctor,
+    drift,
     history,
     init,
     liquibase_commands,
@@ -71,6 +72,7 @@ app.command()(adopt.adopt)
 app.command()(rehearse.rehearse)
 app.command()(status.status)
 app.command()(check.check)
+app.command()(drift.drift)
 app.command()(clean.clean)
 app.command()(init.init)
 app.command()(doctor.doctor)

@@ -22,7 +22,7 @@ from migrator.errors import (
     VerificationFailed,
 )
 from migrator.failpoints import Effect, effect
-from migrator.runs import ladder, ways
+from migrator.runs import drifted, ladder, ways
 from migrator.runs.journal import TakenOver
 from migrator.runs.record import ErrorRecord, Outcome, StepName, StepRecord, Way
 from migrator.runs.retry import Again, wait_before_retry
@@ -324,7 +324,7 @@ def close(run: Run) -> None:
                 run.save()
                 run.journal.renew(run.id, 0.0)  # whoever comes next, from whatever machine, need not wait
             else:
-                run.journal.close_run(run.id, record)
+                run.journal.close_run(run.id, record, drifted.left_by(run))
     except (TakenOver, StepFailed) as error:  # the verdict on the database stands, whatever became of the journal
         _leave_unreported(run, error)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from migrator.errors import Locked, MigratorError, Refused, StepFailed, Unfinish
 from migrator.failpoints import Effect, effect
 from migrator.runs import holder as holders
 from migrator.runs.journal_entries import Json, OpenRun, StoredRun, is_alive, open_run, stored_run
+from migrator.runs.journal_schemas import KEPT_DATABASES, KeptSchema, packed, unpacked
 from migrator.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -235,13 +237,61 @@ class Journal:
         return name
 
     @effect(Effect.JOURNAL_CLOSE)
-    def close_run(self, run_id: str, record: RunRecord) -> None:
+    def close_run(self, run_id: str, record: RunRecord, schema: Mapping[str, str] | None = None) -> None:
         """The run has ended: another run of the target may begin. Safe to repeat.
 
+        `schema` is what it left, where that was verified: what is there later is compared with it.
         Raises: StepFailed; TakenOver.
         """
+        from migrator.runs.journal_tables import SchemaRow
+
         with self._transaction("close the run", run_id=run_id) as transaction:
-            self._write(transaction, run_id, record=record.model_dump_json(), closed_at=transaction.now())
+            now = transaction.now()
+            self._write(transaction, run_id, record=record.model_dump_json(), closed_at=now)
+            row = transaction.run(run_id) if schema is not None else None
+            if row is not None and schema is not None:
+                kept = SchemaRow(target=row.target, run_id=run_id, at=now, note=None, objects=packed(schema))
+                transaction.keep_schema(kept, most=KEPT_DATABASES)
+
+    @effect(Effect.JOURNAL_SAVE)
+    def accept_schema(self, target: str, objects: Mapping[str, str], note: str) -> None:
+        """From now on the target's schema is compared with this one. Safe to repeat.
+
+        Raises: Refused.
+        """
+        from migrator.runs.journal_tables import SchemaRow
+
+        with self._transaction("accept the schema") as transaction:
+            row = SchemaRow(
+                target=target, run_id=None, at=transaction.now(), note=_plain(note), objects=packed(objects)
+            )
+            if not transaction.keep_schema(row, most=KEPT_DATABASES):
+                raise Refused(
+                    f"The journal ({self.where}) has no table for schemas, and could not make it.",
+                    hint="Let its role create tables: GRANT CREATE ON SCHEMA public, as the schema's owner.",
+                    code="journal",
+                )
+
+    def schema(self, target: str) -> KeptSchema | None:
+        """What the target's schema was when its last verified run ended, or a person accepted it; None: not known.
+
+        Raises: Refused.
+        """
+        if self._store is None:
+            return None
+        with self._transaction("read the schema", writes=False) as transaction:
+            row = transaction.schema(target)
+        if row is None:
+            return None
+        try:
+            objects = unpacked(row.objects)
+        except ValueError as error:
+            raise Refused(
+                f"What the journal ({self.where}) knows of the schema is damaged: {error}.",
+                hint="Accept the schema as it is: migrator drift --accept REASON",
+                code="journal",
+            ) from error
+        return KeptSchema(run_id=row.run_id, at=datetime.fromtimestamp(row.at, UTC), note=row.note, objects=objects)
 
     def _open_runs(self, target: str | None) -> list[OpenRun]:
         if self._store is None:

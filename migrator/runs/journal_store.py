@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from migrator.errors import ConfigError
 from migrator.failpoints import Effect, effect
-from migrator.runs.journal_tables import SCHEMA_VERSION, Transaction, metadata, versions
+from migrator.runs.journal_tables import SCHEMA_VERSION, Transaction, metadata, schemas, versions
 
 BUSY_TIMEOUT_S = 10.0
 POSTGRES_LOCK_TIMEOUT = "10s"
@@ -78,6 +78,8 @@ class Store:
                 connection.execute(versions.insert().values(version=SCHEMA_VERSION))
                 if self._file is not None:
                     connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+            elif not sa.inspect(connection).has_table(schemas.name):
+                _add_schemas(connection)
         self.check_version()
 
     def check_version(self) -> None:
@@ -168,6 +170,16 @@ class Store:
         else:
             remedy = "Check [journal] url, and that its server is up and lets this user in."
         return StoreFailed(reason, remedy)
+
+
+@effect(Effect.JOURNAL_CREATE)
+def _add_schemas(connection: sa.Connection) -> None:
+    """The journal has its table for schemas; without the right to make it, it goes on without."""
+    try:
+        with connection.begin_nested():
+            schemas.create(connection)
+    except exc.ProgrammingError:  # its tables were made by somebody else: what is lost is a comparison
+        return
 
 
 @dataclass(frozen=True, kw_only=True)

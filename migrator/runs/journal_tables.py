@@ -50,6 +50,27 @@ _steps = sa.Table(
     sa.Column("ended_at", sa.Double),
     sa.Column("note", sa.Text),
 )
+# Not in every journal of this version: those that were begun without it get it when they are next written.
+schemas = sa.Table(
+    "migrator_schema",
+    metadata,
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text),  # that left the schema; null where a person accepted it
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("note", sa.Text),
+    sa.Column("objects", sa.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaRow:
+    """The schema of one database, packed. `at` is in seconds since 1970 by the journal's clock."""
+
+    target: str
+    run_id: str | None
+    at: float
+    note: str | None
+    objects: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +177,22 @@ class Transaction:
 
     def _runs(self, query: sa.Select[Any]) -> list[RunRow]:
         return [RunRow(**row) for row in self._connection.execute(query).mappings()]
+
+    def keep_schema(self, row: SchemaRow, *, most: int) -> bool:
+        """The row is that of its target, among the latest `most` of all; False where the journal has no such table."""
+        if not sa.inspect(self._connection).has_table(schemas.name):
+            return False
+        self._connection.execute(schemas.delete().where(schemas.c.target == row.target))
+        self._connection.execute(schemas.insert().values(**vars(row)))
+        latest = sa.select(schemas.c.target).order_by(schemas.c.at.desc()).limit(most)
+        self._connection.execute(schemas.delete().where(schemas.c.target.not_in(latest)))
+        return True
+
+    def schema(self, target: str) -> SchemaRow | None:
+        if not sa.inspect(self._connection).has_table(schemas.name):
+            return None
+        rows = self._connection.execute(sa.select(schemas).where(schemas.c.target == target)).mappings()
+        return next((SchemaRow(**row) for row in rows), None)
 
     def start_step(self, row: StepRow) -> None:
         """The step is recorded as running; an earlier record of the same attempt is replaced."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
     from migrator.liquibase.session import Liquibase
+    from migrator.plans.findings import Findings
     from migrator.postgres.catalog import Relation
     from migrator.postgres.client_tools import ClientTools
     from migrator.postgres.connect import PgSession, ServerInfo
@@ -88,7 +89,9 @@ class Run:
     watch: Watch | None = None
     relations: list[Relation] = field(default_factory=list)
     picture: Picture | None = None
+    findings: Findings | None = None  # what the rules say of its changesets; None until preflight has looked
     dumping: Dumping | None = None
+    schema_left: Mapping[str, str] | None = None  # the objects of the verified database, by which drift is known later
     reconstructed: bool = False  # from the fence: the journal does not know it yet
 
     @property

@@ -125,9 +125,11 @@ def _soundness(run: Run, session: Session) -> list[str]:
 
 def _schema(run: Run, session: Session) -> None:
     """What changed in the schema is in the report; an object that no changeset names is a warning."""
+    after = schema_fingerprint.of_schema(session)
+    run.schema_left = after.objects
     if run.facts.schema_before is None:
         return
-    diff = SchemaFingerprint(objects=run.facts.schema_before).diff(schema_fingerprint.of_schema(session))
+    diff = SchemaFingerprint(objects=run.facts.schema_before).diff(after)
     words = set(run.facts.words) | set(state.LEDGER_TABLES)
     for kind, identities in (("appeared", diff.added), ("is gone", diff.removed), ("changed", diff.changed)):
         for identity in identities:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from migrator.config.login import Secret
 from migrator.errors import Locked, MigratorError, Refused, Unfinished
 from migrator.runs.journal import Journal, TakenOver
+from migrator.runs.journal_schemas import KEPT_DATABASES
 from migrator.runs.record import Outcome, RunRecord, StepName
 
 TARGET = "7000000000000000001/shop"
@@ -186,6 +188,42 @@ class JournalHarness:
         assert closed.closed
         assert not closed.alive
         assert closed.record.outcome is Outcome.MIGRATED
+
+    def test_the_schema_that_a_run_left_is_kept_until_the_next(self, journal: Journal, elsewhere: Journal) -> None:
+        assert journal.schema(TARGET) is None
+        for number in (1, 2):
+            begin(journal, f"run-{number}")
+            journal.close_run(f"run-{number}", a_record(f"run-{number}"), {"table a.b": f"{number} ☃ \0"})
+        begin(journal, "run-3")
+        journal.close_run("run-3", a_record("run-3"))  # went back: what is there is what run-2 left
+        kept = elsewhere.schema(TARGET)
+        assert kept is not None
+        assert (kept.run_id, dict(kept.objects)) == ("run-2", {"table a.b": "2 ☃ \0"})
+        elsewhere.accept_schema(TARGET, {}, "as it is \0")
+        accepted = journal.schema(TARGET)
+        assert accepted is not None
+        assert (accepted.run_id, accepted.note, dict(accepted.objects)) == (None, "as it is \\0", {})
+
+    def test_the_schemas_of_the_latest_databases_are_kept(self, journal: Journal) -> None:
+        for number in range(KEPT_DATABASES + 2):
+            journal.accept_schema(f"server/{number}", {}, "test")
+        assert journal.schema("server/0") is None
+        assert journal.schema("server/1") is None
+        assert journal.schema(f"server/{KEPT_DATABASES + 1}") is not None
+
+    def test_a_journal_from_before_schemas_were_kept_gets_its_table(
+        self, journal: Journal, url: str, tmp_path: Path
+    ) -> None:
+        begin(journal, "run-1")
+        self.tamper(url, tmp_path, "DROP TABLE migrator_schema")
+        with closing(Journal.open(url, tmp_path, read_only=True)) as reader:
+            assert reader.schema(TARGET) is None
+        journal.close_run("run-1", a_record("run-1"), {"table a.b": "c"})  # begun by an older program
+        assert journal.schema(TARGET) is None
+        with closing(Journal.open(url, tmp_path)) as writer:
+            begin(writer, "run-2")
+            writer.close_run("run-2", a_record("run-2"), {"table a.b": "c"})
+            assert writer.schema(TARGET) is not None
 
     def test_a_run_id_is_used_once(self, journal: Journal) -> None:
         begin(journal, "run-1")

@@ -22,7 +22,7 @@ from migrator.errors import Refused
 from migrator.plans import window
 from migrator.plans.window import WindowState
 from migrator.runs import windows as gated
-from migrator.runs.run import Run
+from migrator.runs.run import Options, Run
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Africa/Cairo", "UTC"]
@@ -261,6 +261,7 @@ class Asked:
     environment: Environment
     at: datetime
     warned: list[str] = field(default_factory=list)
+    options: Options = field(default_factory=lambda: Options(changelog=""))
 
     def now(self) -> datetime:
         return self.at
