@@ -11,6 +11,7 @@ import typer
 from migrator import __version__
 from migrator.cli import (
     adopt,
+    attestation,
     backup_commands,
     boundary,
     check,
@@ -80,6 +81,7 @@ app.command()(history.history)
 app.command()(history.show)
 app.command()(demo.demo)
 app.add_typer(backup_commands.app, name="backup")
+app.add_typer(attestation.app, name="attestation")
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config_commands.app, name="config")
 app.add_typer(liquibase_commands.app, name="liquibase")

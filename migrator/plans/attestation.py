@@ -176,16 +176,28 @@ def objections(
 ) -> list[Objection]:
     """Everything that keeps this attestation from opening the gate; empty when it opens."""
     found: dict[Fault, str | None] = {
-        "environment": _environment(attestation, wanted),
-        "future": _future(attestation, now),
-        "too_old": _age(attestation, wanted, now),
-        "with_data": _data(attestation, wanted),
         "changesets": _changesets(attestation, subject),
         "files": _files(attestation, subject),
         "parameters": _parameters(attestation, subject),
         "schema": _schema(attestation, subject),
         "versions": _versions(attestation, subject),
     }
+    return of_itself(attestation, wanted, now=now) + _told(found)
+
+
+def of_itself(attestation: Attestation, wanted: RequireAttestation, *, now: datetime) -> list[Objection]:
+    """What keeps it from opening any gate of that environment, whatever is to be run."""
+    return _told(
+        {
+            "environment": _environment(attestation, wanted),
+            "future": _future(attestation, now),
+            "too_old": _age(attestation, wanted, now),
+            "with_data": _data(attestation, wanted),
+        }
+    )
+
+
+def _told(found: Mapping[Fault, str | None]) -> list[Objection]:
     return [Objection(fault=fault, message=message) for fault, message in found.items() if message is not None]
 
 

@@ -123,7 +123,7 @@ def _of_rows(name: str, before: TableRows, now: TableRows) -> Iterator[Loss]:
     if before.rows != now.rows:
         number = abs(before.rows - now.rows)
         how = "are gone" if now.rows < before.rows else "are left behind"
-        yield Loss(what=name, rows=number, how=f"{count(number, 'row')} {how}, of {before.rows} there were")
+        yield Loss(what=name, rows=number, how=f"{count(number, 'row')} {how}, of {before.rows:,} there were")
         return
     if (before.digest, before.columns) == (now.digest, now.columns):
         return

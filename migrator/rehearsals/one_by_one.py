@@ -67,7 +67,7 @@ class OneByOne:
                 told.status = "failed"
                 self._record.find(
                     "apply_failed",
-                    f"Changeset {changeset.key} failed: {error.message}",
+                    _sentence(error.message),
                     severity="error",
                     hint=error.hint,
                 )
@@ -157,3 +157,7 @@ def _written(updated: Updated) -> frozenset[str] | None:
 
 def _ignore(_event: ChangesetEvent) -> None:
     pass
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -130,10 +130,11 @@ class _Rehearsal:
         needed = "stepwise" in {found.choice.way, found.choice.fallback}
         fatal = needed and not self.wish.allow_lossy_rollback
         for one in record.changesets:
-            for loss in one.losses:
+            if one.losses:
+                more = f" (and {len(one.losses) - 1} more)" if one.losses[1:] else ""
                 record.find(
                     "rollback_loses",
-                    f"The rollback of {one.key} does not bring back what was there: {loss.sentence}.",
+                    f"The rollback of {one.key} does not bring back what was there: {one.losses[0].sentence}{more}.",
                     severity="error" if fatal else "warning",
                     hint=_lossy_hint(needed=needed, allowed=self.wish.allow_lossy_rollback),
                 )
@@ -153,7 +154,10 @@ class _Rehearsal:
         record = self.record
         if not record.passed:
             record.attestation_note = "none was written: the rehearsal did not pass"
-            record.next_command = f"migrator rehearse {shlex.quote(record.changelog)} --env {record.environment}"
+            source = "" if self.wish.origin.kind == "clone" else f" --from {shlex.quote(record.source)}"
+            record.next_command = (
+                f"migrator rehearse {shlex.quote(record.changelog)} --env {record.environment}{source}"
+            )
         elif self.key is None:
             record.attestation_note = _NO_KEY
         else:
