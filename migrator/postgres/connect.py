@@ -231,6 +231,13 @@ def server_info(session: PgSession) -> ServerInfo:
     )
 
 
+def timeline(session: PgSession) -> str | None:
+    """The timeline of the server's WAL, which every failover changes; None where the server does not say."""
+    with suppress(StatementFailed):  # a replica has none of its own
+        return session.rows("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)")[0][0]
+    return None
+
+
 def translate(error: psycopg.Error, doing: str) -> StepFailed:
     """What to raise instead of `error`: one line that begins with `doing` and ends with the SQLSTATE.
 

@@ -75,6 +75,8 @@ class Facts(BaseModel):
     undo: Undo | None = None  # lock: what a rollback is to undo; its changelogs are known after preflight
     # preflight
     system_identifier: str | None = None
+    timeline: str | None = None  # lock: of the server's WAL; another one is that of a server that has taken over
+    failed_over: bool = False  # which may lack what was committed last, and whose transaction ids are other ones
     database_oid: int | None = None  # of the original; copy
     planned: list[Planned] = Field(default_factory=list)
     tables_bytes: int = 0  # of all tables, by the pages that the planner counts

@@ -92,7 +92,7 @@ def transaction_status(run: Run) -> str | None:
 
     Raises: NotProven when it does not settle; ConnectionFailed.
     """
-    if run.facts.xid is None:
+    if run.facts.xid is None or run.facts.failed_over:  # there the same id may be another transaction's
         return None
     deadline = time.monotonic() + _END_SESSIONS_S
     while True:
@@ -119,11 +119,30 @@ def is_committed(run: Run) -> bool:
     """
     if run.record.way in bluegreen.BESIDE:
         return bluegreen.is_swapped(run)
-    if not run.facts.verified or run.facts.xid is None or transaction_status(run) != "committed":
+    if not run.facts.verified or run.facts.xid is None:
+        return False
+    if transaction_status(run) == "committed":
+        witness = "pg_xact_status"
+    elif run.facts.failed_over and ledger_is_complete(run):
+        witness = "the ledger of the server that has taken over"
+    else:
         return False
     run.facts.committed = True
-    run.prove(f"Transaction {run.facts.xid} was committed after everything in it was verified (pg_xact_status).")
+    run.prove(f"Transaction {run.facts.xid} was committed after everything in it was verified ({witness}).")
     return True
+
+
+def ledger_is_complete(run: Run) -> bool:
+    """Whether the ledger says that all that was planned was done. What a replica has of the WAL is a beginning of it,
+    so what was committed before is there as well. Raises: StepFailed."""
+    with closing(run.session("verify", read_only=True)) as session:
+        now = {row.key: row.columns for row in ledger.read(session, run.ledger_schema) or []}
+    before = {row.key: row.columns for row in state.ledger_rows(run.facts) or []}
+    skipped = {(c.path, c.id, c.author) for c in run.record.changesets if c.status == "skipped"}
+    planned = {p.key for p in run.facts.planned} - skipped
+    if run.undoes:
+        return not planned & now.keys()
+    return all(key in now and now[key] != before.get(key) for key in planned)
 
 
 def _drop_copy(run: Run) -> None:
@@ -160,7 +179,8 @@ def prove_rolled_back(run: Run) -> None:
     if xid is not None and status is None and not run.facts.ledger_read:
         raise NotProven(f"The server does not know any more what became of transaction {xid}, nor does the ledger.")
     if xid is not None:
-        said = f"pg_xact_status says {status}" if status is not None else "it is too old for pg_xact_status"
+        unknown = "the ledger has none of it" if run.facts.failed_over else "it is too old for pg_xact_status"
+        said = f"pg_xact_status says {status}" if status is not None else unknown
         run.prove(f"Transaction {xid} was rolled back: its session is gone, {said}.")
     if run.facts.ledger_read:
         _prove_ledger_without(run)

@@ -110,7 +110,11 @@ def _end_or_carry_on(run: Run, *, back: bool) -> None:
             restore.drop_side(run)  # of the trial
             run.record.outcome = Outcome.FAILED_BEFORE
             return
-        if _is_committed(run) or last.name is StepName.LIFT:
+        committed = _is_committed(run) or last.name is StepName.LIFT
+        if committed and _was_lost(run):
+            engine.go_back(run, Interrupted("The server that has taken over lacks what this run had committed."))
+            return
+        if committed:
             run.facts.committed = True
             engine.finish(run)
             return
@@ -165,6 +169,21 @@ def _is_committed(run: Run) -> bool:
     if run.record.way not in bluegreen.BESIDE and (run.record.way is not Way.ATOMIC or run.facts.xid is None):
         return run.facts.committed
     return ladder.is_committed(run)
+
+
+def _was_lost(run: Run) -> bool:
+    """Whether another server has taken over, without what this run had committed. The facts no longer say that it had.
+
+    Users may have been let in on the server that is gone: then nothing is restored by itself on this one.
+    """
+    if not run.facts.failed_over:
+        return False
+    beside = run.record.way in bluegreen.BESIDE
+    if bluegreen.is_swapped(run) if beside else ladder.ledger_is_complete(run):
+        return False
+    run.facts.committed = False
+    run.facts.fence_lost = run.facts.fence_lost or run.facts.users_back
+    return True
 
 
 def _must_go_back(run: Run) -> bool:

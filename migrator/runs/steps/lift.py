@@ -37,7 +37,10 @@ class LiftStep:
         except StepFailed as error:  # users are not kept waiting for it
             run.warn(f"ANALYZE: {error.message}")
         with signals.shielded():
-            return let_in(run)
+            note = let_in(run)
+        if run.watch is not None:  # a server that took over meanwhile may lack all of it
+            run.watch.check_ownership()
+        return note
 
     def undo(self, run: Run) -> str | None:
         """Nothing: users may be writing again."""
