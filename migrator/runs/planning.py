@@ -23,7 +23,7 @@ from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import earlier, inspection, liquibase_session, state, stores, undoing
+from migrator.runs import earlier, inspection, linting, liquibase_session, state, stores, undoing
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -56,8 +56,6 @@ class Planning:
         if run.undoes:
             return
         self.screened = changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
-        for one in self.screened.findings:
-            run.warn(f"{one.file}{f':{one.line}' if one.line else ''}: {one.message}")
 
     def make(self, target: Session) -> bool:
         """The record and the facts say what would be done, how, and with which proof; False: there is nothing to do.
@@ -77,6 +75,7 @@ class Planning:
         if not self.chosen:
             return False
         self._note()
+        self._look_for_findings(target)
         self._choose_way()
         self._choose_proof()
         return True
@@ -184,6 +183,16 @@ class Planning:
         found = undoing.impact_of(undone, run.relations) if undone else impact.of(changesets, run.relations)
         facts.words, facts.named, facts.written = sorted(found.words), sorted(found.named), sorted(found.written)
         self.impact = found
+
+    def _look_for_findings(self, target: Session) -> None:
+        """The run knows what the rules find; a plan shows it, a run's report tells it as warnings."""
+        run = self.run
+        if self.screened is None or run.options.rehearsal:
+            return
+        with self.noting():
+            found = linting.look(run, self.screened, self.known, target)
+            if not self.looks:
+                linting.warn(run, found)
 
     def _choose_way(self) -> None:
         run, environment, changesets = self.run, self.run.environment, self.chosen
