@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from migrator.liquibase.models import Changeset, ChangesetState
@@ -73,17 +75,26 @@ HOSTILE = Rule(
     why="It could do anything on the machine that runs it; it is refused before Liquibase reads it.",
     safer="Say it in SQL or in Liquibase's own changes, in files below liquibase.root.",
 )
+UNKNOWN_PARAMETER = Rule(
+    id="unknown-parameter",
+    severity=Severity.WARNING,
+    finds="A changelog parameter has no value.",
+    why="Liquibase leaves it as it stands, and PostgreSQL refuses it.",
+    safer="Give it by --param, under parameters of the environment, or by a property of the changelog.",
+)
 RULES = (
     FAIL_QUIETLY,
     RUN_ALWAYS,
     RUN_ON_CHANGE,
     CHANGED_CHECKSUM,
     NOT_SHOWN,
+    UNKNOWN_PARAMETER,
     TRANSACTION_CONTROL,
     PSQL_COMMAND,
     OUTSIDE_DATABASE,
     HOSTILE,
 )
+_PARAMETER = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 # What screening finds in a file's text, by its code; fail_quietly is read from the changeset itself.
 _SCREENED: Mapping[str, Rule] = MappingProxyType(
     {
@@ -109,6 +120,21 @@ def of(changeset: Changeset, places: Places) -> Iterator[Finding]:
     if changeset.changes and not changeset.statements and set(changeset.changes) != {"empty"}:
         named = ", ".join(dict.fromkeys(changeset.changes))
         yield _finding(NOT_SHOWN, f"the SQL of changeset {changeset.id} ({named}) is not known", changeset, places)
+
+
+def without_parameters(sql: str) -> str:
+    """The SQL with a name of the same length in the place of each parameter that has no value."""
+    return _PARAMETER.sub(lambda match: f"__{match[1]}_", sql)
+
+
+def of_parameters(changeset: Changeset, places: Places) -> Iterator[Finding]:
+    """The parameters that nobody has given."""
+    for number, statement in enumerate(changeset.statements):
+        for match in _PARAMETER.finditer(statement):
+            file, line = places.of(changeset, number, match.start())
+            told = f"the parameter {match.group()} has no value"
+            found = _finding(UNKNOWN_PARAMETER, told, changeset, places)
+            yield replace(found, file=file, line=line, statement=number)
 
 
 def of_files(subject: Subject, places: Places) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ def find(subject: Subject, settings: LintSettings, circumstances: Circumstances,
     """As `migrator.plans.findings.find`."""
     pending = [one for one in subject.changesets if one.state is ChangesetState.PENDING]
     places = Places(subject.root, subject.changesets, subject.screened.files)
-    parsed = {one.key: [read(statement) for statement in one.statements] for one in pending}
+    parsed = {one.key: [read(control.without_parameters(text)) for text in one.statements] for one in pending}
     if database is not None:
         database.load(_names(parsed))
     found = list(control.of_files(subject, places))
@@ -40,6 +40,7 @@ def find(subject: Subject, settings: LintSettings, circumstances: Circumstances,
         found += control.of(changeset, places)
     walk = _Walk(circumstances=circumstances, places=places, database=database)
     for changeset in pending:
+        found += control.of_parameters(changeset, places)
         found += walk.through(changeset, parsed[changeset.key])
     found += _squawk(pending, parsed, walk)
     left, off = suppression.apply(list(dict.fromkeys(found)), pending, settings=settings, places=places, known=KNOWN)

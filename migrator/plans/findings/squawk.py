@@ -15,6 +15,7 @@ from types import MappingProxyType
 from migrator import processes
 from migrator.errors import ToolFailed
 from migrator.liquibase.models import Changeset
+from migrator.plans.findings.control import without_parameters
 from migrator.plans.findings.model import Rule, Severity
 
 PREFIX = "squawk/"
@@ -112,7 +113,8 @@ def _asked(program: Path, folder: Path, changesets: Sequence[Changeset], server_
     folder.mkdir()
     texts = {}
     for number, changeset in enumerate(changesets):
-        text = _OWN_COMMENT.sub("squawk_", _BETWEEN.join(changeset.statements) + _BETWEEN)
+        written = without_parameters(_BETWEEN.join(changeset.statements) + _BETWEEN)
+        text = _OWN_COMMENT.sub("squawk_", written)
         name = f"{number:06}.sql"
         (folder / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         texts[name] = (changeset, text)
