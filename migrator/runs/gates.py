@@ -8,13 +8,19 @@ from types import MappingProxyType
 from migrator.config.models import Environment
 from migrator.errors import Refused
 from migrator.plans.gate import GateState
-from migrator.runs import attested, linting, windows
+from migrator.runs import attested, drifted, linting, outside, windows
 from migrator.runs.run import Run
 
 # Name -> the gate, which returns what it saw in one sentence (None where the environment asks for nothing of it) and
 # raises Refused where it is closed, saying why and what opens it. A gate reads only: a plan asks it too.
 GATES: Mapping[str, Callable[[Run], str | None]] = MappingProxyType(
-    {"window": windows.gate, "attestation": attested.gate, "findings": linting.gate}
+    {
+        "window": windows.gate,
+        "drift": drifted.gate,
+        "attestation": attested.gate,
+        "findings": linting.gate,
+        "outside": outside.gate,
+    }
 )
 
 # Name -> whether an environment lets a person pass the gate closed, with --override-gate REASON. Others nobody passes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
     from migrator.liquibase.session import Liquibase
+    from migrator.plans.plan import Plan
     from migrator.plans.findings import Findings
     from migrator.postgres.catalog import Relation
     from migrator.postgres.client_tools import ClientTools
@@ -51,6 +52,7 @@ class Options:
 
     changelog: str  # relative to liquibase.root
     accept_no_way_back: bool = False
+    plan: Plan | None = None  # what the run is held to: it is refused where it would do anything else
     attestation: Path | None = None  # the file that stands behind the run; None: it is looked for
     override_gate: str | None = None  # why a closed gate is passed all the same, where the configuration allows it
     rehearsal: bool = False  # on a scratch copy: no gate is asked
@@ -89,8 +91,10 @@ class Run:
     watch: Watch | None = None
     relations: list[Relation] = field(default_factory=list)
     picture: Picture | None = None
+    plan: Plan | None = None  # what preflight has found out; None before, and of a rollback
     findings: Findings | None = None  # what the rules say of its changesets; None until preflight has looked
     dumping: Dumping | None = None
+    schema_left: Mapping[str, str] | None = None  # the objects of the verified database, by which drift is known later
     reconstructed: bool = False  # from the fence: the journal does not know it yet
 
     @property
@@ -154,7 +158,19 @@ class Run:
                 database=self.environment.maintenance_database,
                 connect_timeout_s=self.environment.limits.connect_timeout_s,
             )
+            self._notice_failover(connect.timeline(self.admin))
         return self.admin
+
+    def _notice_failover(self, timeline: str | None) -> None:
+        if timeline is None or timeline == self.facts.timeline:
+            return
+        if self.facts.timeline is not None:
+            self.facts.failed_over = True
+            self.warn(
+                f"Another server has taken over (timeline {self.facts.timeline} became {timeline}): what this run "
+                "committed last may be lost, so it is looked at anew."
+            )
+        self.facts.timeline = timeline
 
     def session(self, role: str, *, read_only: bool = False, database: str | None = None) -> PgSession:
         """A new session in the database that is worked on, or in another one of the server."""
