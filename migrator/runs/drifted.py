@@ -55,8 +55,8 @@ def gate(run: Run) -> str | None:
         drifted = _touched(run, drifted, kept, found)
     where = "" if environment.drift.scope == "all" else " in what this changelog touches"
     if not drifted:
-        return f"The schema is that of {kept}{where}."
-    says = f"The schema is no longer that of {kept}{where}: {named(drifted)}."
+        return f"No drift{where}, compared with {kept}."
+    says = f"Drift{where}: {named(drifted)}; compared with {kept}."
     if environment.on_drift == "refuse":
         raise Refused(
             says,
@@ -64,7 +64,8 @@ def gate(run: Run) -> str | None:
             f"migrator drift --env {environment.name} --accept REASON",
             code="drift",
         )
-    run.warn(f"{says} See migrator drift --env {environment.name}.")
+    differences = count(len(drifted.differences), "object")
+    run.warn(f"Drift: {differences}{where}, see the gates and: migrator drift --env {environment.name}")
     return says
 
 

@@ -22,9 +22,10 @@ class KeptSchema:
     objects: Mapping[str, str] = field(repr=False)  # of its fingerprint
 
     def __str__(self) -> str:
+        """`the schema that ...`"""
         when = f"{self.at:%Y-%m-%d %H:%M} UTC"
         if self.run_id is not None:
-            return f"run {self.run_id} ({when})"
+            return f"the schema that run {self.run_id} left ({when})"
         return f"the schema that was accepted on {when} ({self.note})"
 
 

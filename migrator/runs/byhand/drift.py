@@ -22,7 +22,7 @@ _RUN = "drift"
 class Seen:
     """A schema, and whose it is."""
 
-    what: str  # in words: "run 20261123t175103_4f1c (2026-11-23 17:51 UTC)", "environment staging"
+    what: str  # in words: "environment staging"
     objects: Mapping[str, str] = field(repr=False)
     major: int | None = None  # of the server; None where not known
     target: str | None = None  # the journal's key of the database; None for one that no journal knows

@@ -99,11 +99,12 @@ def test_a_run_is_warned_only_of_what_it_touches(migrated: Shop) -> None:
     shop.execute("alter table customer alter column nickname set default 'x'")
     elsewhere = shop.run(shop.sql(OTHER, name="second.sql"))
     assert elsewhere.outcome is Outcome.MIGRATED
-    assert not [warning for warning in elsewhere.warnings if "schema" in warning]
+    assert not [warning for warning in elsewhere.warnings if "Drift" in warning]
     shop.execute("alter table customer alter column nickname set default 'y'")
     here = shop.run(shop.sql(BADGE, name="third.sql"))
     assert here.outcome is Outcome.MIGRATED
-    assert any("column public.customer.nickname (changed)" in warning for warning in here.warnings), here.warnings
+    assert any(warning.startswith("Drift: 1 object ") for warning in here.warnings), here.warnings
+    assert any("column public.customer.nickname (changed)" in gate.says for gate in here.gates), here.gates
     shop.execute("alter table other add column x int")
     everything = shop.run(
         shop.sql("\nselect 1\n--rollback empty", name="fourth.sql"), {"on_drift": "refuse", "drift.scope": "all"}
@@ -148,3 +149,36 @@ def test_a_rolled_back_run_leaves_the_comparison_as_it_was(migrated: Shop) -> No
     assert not look(shop)
     assert shop.rollback(count=1).outcome is Outcome.MIGRATED
     assert not look(shop)
+
+
+@pytest.mark.slow
+def test_against_another_environment_and_against_a_changelog(
+    migrated: Shop, empty: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other environment is what the changelog alone builds: with it there is no drift, whichever way."""
+    shop, other = migrated, empty
+    changelog = other.sql(*(f"\ncreate table t{n} (id int primary key, v text)\n--rollback empty" for n in range(3)))
+    assert other.run(changelog).outcome is Outcome.MIGRATED
+    text = other.write_config().read_text(encoding="utf-8")
+    theirs = (
+        shop.write_config().read_text(encoding="utf-8").replace(f"[environments.{ENVIRONMENT}]", "[environments.shop]")
+    )
+    other.write("migrator.toml", text + theirs)
+    for name, value in other.environ().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(other.folder)
+    with shop.server.session() as admin:
+        before = admin.rows("select datname from pg_database order by 1")
+        assert boundary.run(app, ["drift", "--env", ENVIRONMENT, "--against-changelog", changelog, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["drift"] is False
+        other.execute("alter table t1 add column by_hand int; drop table t2", other.superuser)
+        assert boundary.run(app, ["drift", "--env", ENVIRONMENT, "--against-changelog", changelog, "--json"]) == 3
+        assert admin.rows("select datname from pg_database order by 1") == before
+    told = json.loads(capsys.readouterr().out)
+    assert [one["object"] for one in told["added"]] == ["column public.t1.by_hand"]
+    assert [one["object"] for one in told["missing"]] == ["table public.t2"]
+    assert boundary.run(app, ["drift", "--env", ENVIRONMENT, "--against", "shop", "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert "table public.customer" in {one["object"] for one in told["missing"]}
+    assert {"table public.t0", "table public.t1"} == {one["object"] for one in told["added"] if one["table"]}
+    assert boundary.run(app, ["drift", "--env", "shop", "--against", "shop"]) == 0
