@@ -1,0 +1,275 @@
+"""A changelog is executed to see what it does: in one transaction, rolled back, or commit by commit on a copy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+from migrator.errors import MigrationFailed, TransactionLost, VerificationFailed
+from migrator.liquibase.models import Changeset, ChangesetEvent
+from migrator.liquibase.session import Liquibase
+from migrator.plans import impact
+from migrator.postgres import connect, sequences
+from migrator.postgres.sequences import SequenceState
+from migrator.postgres.session import Session
+from migrator.postgres.stature import Stature
+from migrator.postgres.transactions import statement
+from migrator.rehearsals import effects
+from migrator.rehearsals.dry_run_record import DryRunRecord, TriedChangeset
+from migrator.rehearsals.effects import Measured
+from migrator.rehearsals.outlook import Outlook
+from migrator.rehearsals.sentry import Sentry
+from migrator.runs import inspection, liquibase_session
+from migrator.runs.record import StepName, Way
+from migrator.runs.run import Run
+from migrator.runs.words import count
+
+_STATUSES = {"reran": "executed", "mark_ran": "skipped", "failed_ignored": "failed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What keeps a dry run on the target from being noticed there."""
+
+    lock_timeout_s: float
+    statement_timeout_s: float
+    max_blocked_s: float
+
+
+@dataclass(kw_only=True)
+class Trying:
+    """On `trial`, whose database is the target or a copy of it; what is found goes into `record`."""
+
+    trial: Run
+    outlook: Outlook
+    record: DryRunRecord
+    target: Mapping[str, Stature]
+    limits: Limits | None = None  # None: on a copy
+    xid: str | None = None  # of the transaction that was rolled back
+    sequences_after: Mapping[str, SequenceState] = field(default_factory=dict)  # as the transaction left them
+    others_seen: bool = False  # whether anybody else was connected meanwhile
+    _began_at: dict[str, float] = field(default_factory=dict)  # changeset -> seconds from the first one on
+
+    def go(self, *, held: bool) -> bool:
+        """Every pending changeset was executed, the checks looked at the result, and all findings are in the record.
+
+        Whether it can go on in the other way: it was `held`, and PostgreSQL cannot do it in one transaction.
+        Raises: StepFailed when the server or the worker cannot be used; Interrupted.
+        """
+        self.record.held = held
+        self.trial.record.way = Way.ATOMIC if held else Way.STEPWISE
+        liquibase = liquibase_session.connect(
+            self.trial,
+            mode="held" if held else "stepwise",
+            measure=True,
+            lock_timeout_s=self.limits.lock_timeout_s if self.limits is not None else None,
+        )
+        self.record.versions |= self.trial.record.versions
+        sentry = self._sentry(liquibase)
+        sentry.start()
+        try:
+            return self._try(liquibase, sentry, held=held)
+        finally:
+            sentry.stop()
+            self._note_temporary(sentry)
+            liquibase.disconnect()  # and with it goes the transaction
+
+    def _try(self, liquibase: Liquibase, sentry: Sentry, *, held: bool) -> bool:
+        if self.limits is not None:
+            timeout_ms = max(1, round(self.limits.statement_timeout_s * 1000))
+            liquibase.execute(statement("SET statement_timeout = {}", sql.Literal(timeout_ms)))
+        if held:
+            self.xid = liquibase.begin().xid
+        began = time.monotonic()
+        try:
+            liquibase.update(
+                self.record.changelog,
+                on_event=lambda event: self._heard(event, sentry),
+                timeout_s=self.trial.environment.limits.migration_timeout_s,
+            )
+        except TransactionLost as error:
+            return self._lost(error, sentry)
+        except MigrationFailed as error:
+            self._failed(error, sentry)
+            return False
+        applied = time.monotonic()
+        if self.record.durations_known:
+            self.record.apply_s = round(applied - began, 3)
+        sentry.running(None)
+        self._check(liquibase, held=held)
+        if sentry.blocked is not None:
+            self._blocked(sentry)
+        elif self.record.durations_known:
+            self.record.checks_s = round(time.monotonic() - applied, 3)
+        if held:
+            self._note_sequences(liquibase)
+            self._hold(time.monotonic() - began)
+        return False
+
+    # -- what is heard --------------------------------------------------------------------------------------------
+
+    def _heard(self, event: ChangesetEvent, sentry: Sentry) -> None:
+        key = f"{event.path}::{event.id}::{event.author}"
+        for number, changeset in enumerate(self.record.changesets, start=1):
+            if changeset.key != key:
+                continue
+            match event.kind:
+                case "will_run":
+                    sentry.running(key)
+                    total = len(self.record.changesets)
+                    self.trial.progress(StepName.APPLY, f"{number}/{total} {key}", (number - 1) / total)
+                case "measured":
+                    self._measured(changeset, Measured.model_validate(event.measured))
+                case "ran" | "skipped":
+                    changeset.status = _STATUSES.get(event.status or "", event.status or "executed")
+                case "failed":
+                    changeset.status = "failed"
+            return
+
+    def _measured(self, changeset: TriedChangeset, found: Measured) -> None:
+        planned = self._planned(changeset)
+        named = impact.of([planned], self.outlook.relations).named if planned is not None else frozenset()
+        effects.note(changeset, found, named=named, target=self.target, real=self.record.durations_known)
+        self._began_at[changeset.key] = found.at_s
+        for lock in changeset.locks:  # until the changeset's own commit; longer in one transaction, see `_hold`
+            lock.held_s = round(found.for_s, 3) if self.record.durations_known else None
+        self.record.wal_bytes = (self.record.wal_bytes or 0) + (found.wal_bytes or 0)
+        if changeset.status == "failed":
+            self.record.find(
+                "hidden_error",
+                f"{changeset.key} failed, and failOnError=false hid it.",
+                severity="error",
+                hint="Correct the changeset; a run refuses what is hidden.",
+            )
+
+    def _planned(self, changeset: TriedChangeset) -> Changeset | None:
+        return next((one for one in self.outlook.changesets if one.key == changeset.key), None)
+
+    def _hold(self, until_s: float) -> None:
+        """In one transaction a lock is held from its changeset to the commit."""
+        for changeset in self.record.changesets:
+            for lock in changeset.locks:
+                if self.record.durations_known:
+                    lock.held_s = round(max(0.0, until_s - self._began_at[changeset.key]), 3)
+
+    def _note_temporary(self, sentry: Sentry) -> None:
+        if not sentry.sees_files:
+            return
+        for changeset in self.record.changesets:
+            if changeset.key in self._began_at:
+                changeset.temp_bytes = sentry.temp_bytes.get(changeset.key, 0)
+        self.others_seen = self.others_seen or sentry.others_seen
+
+    # -- what went wrong -------------------------------------------------------------------------------------------
+
+    def _lost(self, error: TransactionLost, sentry: Sentry) -> bool:
+        if sentry.blocked is not None:
+            self._blocked(sentry)
+            return False
+        if error.committed:
+            self._failed(error, sentry)
+            return False
+        if self.limits is None and self.outlook.choice.fallback is not None:
+            self.record.find(
+                "fallback",
+                f"Not possible in one transaction: {error.message} A run would go on {self.outlook.choice.fallback}.",
+                severity="warning",
+            )
+            return True
+        self._failed(error, sentry)
+        return False
+
+    def _failed(self, error: MigrationFailed, sentry: Sentry) -> None:
+        if sentry.blocked is not None:
+            self._blocked(sentry)
+            return
+        found = self.record.find(
+            "committed" if isinstance(error, TransactionLost) and error.committed else error.code,
+            error.message,
+            severity="error",
+            hint=error.hint,
+        )
+        found.changeset, found.file = error.place.changeset, error.place.file
+        found.line, found.sqlstate = error.place.line, error.place.sqlstate
+        for changeset in self.record.changesets:
+            if changeset.key == error.place.changeset:
+                changeset.status = "failed"
+
+    def _blocked(self, sentry: Sentry) -> None:
+        limit_s = self.limits.max_blocked_s if self.limits is not None else 0.0
+        found = self.record.find(
+            "blocked_others",
+            f"The dry run was ended after it had kept others waiting for more than {limit_s:g} s: {sentry.blocked}."
+            + (f" It was at {sentry.at}." if sentry.at else ""),
+            severity="error",
+            hint="Run it under maintenance, or split the changeset; scratch.max_blocked_s is the limit.",
+        )
+        found.changeset = sentry.at
+
+    # -- the result ------------------------------------------------------------------------------------------------
+
+    def _check(self, liquibase: Liquibase, *, held: bool) -> None:
+        self.trial.progress(StepName.VERIFY, "suites and invariants")
+        if held:
+            self._judge(inspection.after(self.trial, liquibase))
+            return
+        with closing(self.trial.session("checks", read_only=True)) as session:
+            session.execute("begin isolation level repeatable read read only")
+            self._judge(inspection.after(self.trial, session))
+
+    def _judge(self, problems: list[str]) -> None:
+        """What does not hold afterwards speaks against a run; without rows it says little."""
+        failed = {phase: self._failed_checks(phase) for phase in ("before", "after")}
+        if not self.record.durations_known:
+            names = sorted(failed["before"] | failed["after"])
+            if names:
+                self.record.find(
+                    "checks_without_rows",
+                    f"{count(len(names), 'check')} cannot be judged on a copy without rows: {', '.join(names[:5])}"
+                    f"{' ...' if names[5:] else ''}.",
+                    severity="warning",
+                    hint="Try it where there are rows: --on clone, or --on backup:ID.",
+                )
+            return
+        for problem in problems:
+            if problem.removeprefix("check ").partition(":")[0] not in failed["before"]:  # else it is told already
+                self.record.find("check", f"{problem[0].upper()}{problem[1:]}.", severity="error")
+
+    def _failed_checks(self, phase: str) -> set[str]:
+        return {check.name for check in self.trial.record.checks if check.phase == phase and not check.success}
+
+    def check_before(self) -> None:
+        """The checks have looked at what there is before; what does not hold then is told, and a run would refuse."""
+        if not self.outlook.relations:
+            return
+        self.trial.progress(StepName.PREFLIGHT, "checks before")
+        try:
+            inspection.before(self.trial)
+        except VerificationFailed as error:
+            if self.record.durations_known:
+                self.record.find(
+                    "check_before",
+                    f"The data does not hold already, before the migration: {error.message}",
+                    severity="error",
+                    hint="Correct the data or the check.",
+                )
+
+    def _note_sequences(self, session: Session) -> None:
+        if self.limits is not None:
+            self.sequences_after = sequences.read(session)
+
+    def _sentry(self, liquibase: Liquibase) -> Sentry:
+        [(pid,)] = liquibase.rows("select pg_backend_pid()")
+        session = connect.connect(
+            self.trial.login,
+            role="watch",
+            run_id=self.trial.id,
+            database=self.trial.environment.maintenance_database,
+            connect_timeout_s=self.trial.environment.limits.connect_timeout_s,
+        )
+        limit_s = self.limits.max_blocked_s if self.limits is not None else None
+        return Sentry(self.trial, session, pid=int(pid or 0), max_blocked_s=limit_s)
