@@ -20,6 +20,7 @@ from migrator.cli import (
     demo,
     doctor,
     drift,
+    dry_run,
     history,
     init,
     liquibase_commands,
@@ -70,6 +71,7 @@ app.command()(recovery.resume)
 app.command()(recovery.recover)
 app.command()(rollback.rollback)
 app.command()(adopt.adopt)
+app.command("dry-run")(dry_run.dry_run)
 app.command()(rehearse.rehearse)
 app.command()(status.status)
 app.command()(check.check)
