@@ -133,6 +133,7 @@ _TITLES: dict[type[BaseModel], str] = {
     record.TableRecord: "tables",
     record.ErrorRecord: "error",
     GateState: "gates",
+    record.ApprovalRecord: "approvals",
 }
 _TABLES: dict[str, Callable[[], str]] = {
     "environment": _environment,

@@ -41,7 +41,6 @@ class PlannedChangeset(_Part):
     file: str | None = Field(default=None, description="The file, where it is another than path says.")
     line: int | None = Field(default=None, description="The line in that file.")
     comment: str | None = Field(default=None, description="What the changelog says of it.")
-    tables: tuple[str, ...] = Field(default=(), description="Existing tables that it names, partitions included.")
     precondition: Literal["none", "holds", "fails", "unknown"] = Field(
         description="Its precondition, as the database is now; unknown until the run where there is no ledger yet."
     )
@@ -76,11 +75,9 @@ class ProofView(_Part):
 
 
 class BackupView(_Part):
-    kind: str = Field(description="dump or clone.")
+    kind: str = Field(description="dump, clone, or another kind of the configuration.")
     where: str = Field(description="Where it would lie.")
-    size_bytes: int | None = Field(description="Of what is backed up; null where it is not known.")
-    estimate_s: float | None = Field(description="Seconds that it takes, by estimate.")
-    basis: str = Field(description="What the estimate rests on.")
+    size_bytes: int = Field(description="Of what is backed up: a dump is smaller, since it is compressed.")
 
 
 class DiskView(_Part):
@@ -176,6 +173,7 @@ class Plan(_Part):
     outside: tuple[str, ...] = Field(description="What holds users off outside the database.")
     others: int | None = Field(description="Sessions of others in the database just now; null where not known.")
     in_the_way: tuple[InTheWay, ...] = Field(description="Who has locks on the tables concerned just now.")
+    tables: tuple[str, ...] = Field(description="Existing tables that the changesets name, partitions included.")
     left_out: tuple[LeftOut, ...] = Field(description="What would not be executed, and why.")
     findings: tuple[FindingView, ...] = Field(description="What a person should know of the changesets.")
     gates: tuple[GateState, ...] = Field(description="What the environment insists on, and whether it is there.")

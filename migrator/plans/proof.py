@@ -49,3 +49,25 @@ def choose(
         return ProofPlan(level="touched", tables=names, estimate_s=touched_s, reason=why)
     why = "asked for" if wanted == "write_set" else f"hashing would take about {touched_s:.0f} s of {budget_s:g} s"
     return ProofPlan(level="write_set", tables=frozenset(), estimate_s=0.0, reason=why)
+
+
+def not_proven(level: str, *, maintenance: str, has_checks: bool, unhashed: int) -> list[str]:
+    """What a run with this proof will not say, one sentence each. `unhashed`: how many tables are not hashed."""
+    found = []
+    if level == "write_set":
+        found.append(
+            "No row is hashed: that other tables keep theirs rests on the locks of this run alone."
+        )
+    elif unhashed:
+        found.append(
+            f"The rows of {unhashed} tables that no changeset names are not hashed: that they stay rests on "
+            "the locks of this run alone."
+        )
+    found.append("What goes through dblink, foreign tables or functions in C leaves no lock that could be seen.")
+    if maintenance == "none":
+        found.append("Users go on writing: what changes beside the migration is theirs, and is not compared.")
+    elif maintenance == "read-only":
+        found.append("That nobody else wrote: read-only is a service to readers, and no fence.")
+    if not has_checks:
+        found.append("That the data makes sense: checks.suites and checks.invariants name no check.")
+    return found

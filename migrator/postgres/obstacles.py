@@ -27,7 +27,7 @@ def to_swap(admin: Session, database: str) -> list[str]:
         found.append("this login lacks CREATEDB")
     if superuser != "t" and inherits != "t":
         found.append(f'this login does not inherit the rights of the owner "{owner}"')
-    else:
+    elif admin.rows("SHOW transaction_read_only") == [("off",)]:  # a plan's session cannot even try
         found += cannot_put_back(admin, database)
     if major(admin) >= 15 and admin.rows(statement(_COLLATION_CHANGED, sql.Literal(database))):
         found.append(

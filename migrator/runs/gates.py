@@ -8,7 +8,7 @@ from types import MappingProxyType
 from migrator.config.models import Environment
 from migrator.errors import Refused
 from migrator.plans.gate import GateState
-from migrator.runs import attested, drifted, linting, outside, windows
+from migrator.runs import attested, drifted, linting, outside, planned, windows
 from migrator.runs.run import Run
 
 # Name -> the gate, which returns what it saw in one sentence (None where the environment asks for nothing of it) and
@@ -16,6 +16,8 @@ from migrator.runs.run import Run
 GATES: Mapping[str, Callable[[Run], str | None]] = MappingProxyType(
     {
         "window": windows.gate,
+        "plan": planned.holds,
+        "approvals": planned.is_approved,
         "drift": drifted.gate,
         "attestation": attested.gate,
         "findings": linting.gate,

@@ -29,7 +29,6 @@ from migrator.runs.record import ChangesetRecord, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
 
 _NO_RESTORE = "mend it, or set backup.restore = 'never', or way = 'atomic'"
-_LOOK_AT_LOG = "see the message; a run would end there too"
 
 
 @dataclass(kw_only=True)
@@ -255,13 +254,12 @@ class Planning:
         except (Refused, StepFailed) as error:
             if not self.looks or error.code == "connection_lost":
                 raise
-            self.obstacles.append(obstacle(error))
+            self.note(error)
 
-
-def obstacle(error: MigratorError) -> Obstacle:
-    """The error as something that stands in a run's way."""
-    message = error.message.rstrip(".")
-    return Obstacle(what=message[0].lower() + message[1:], remedy=(error.hint or _LOOK_AT_LOG).rstrip("."))
+    def note(self, error: MigratorError) -> None:
+        """The error is something that stands in a run's way."""
+        remedy = error.hint or "see the message: a run would end there too"
+        self.obstacles.append(Obstacle(what=error.message.rstrip("."), remedy=remedy.rstrip(".")))
 
 
 def too_long(run: Run, found: Estimate) -> Refused | None:

@@ -143,6 +143,13 @@ class Proof(_Part):
     not_proven: list[str] = Field(default_factory=list, description="What was not proven, and why.")
 
 
+class ApprovalRecord(_Part):
+    key: str = Field(description="The id of the key that signed.")
+    by: str = Field(description="Who, in that person's words.")
+    comment: str = Field(description="What else was said.")
+    at: datetime = Field(description="When (UTC).")
+
+
 class ErrorRecord(_Part):
     code: str = Field(description="A stable word for programs.")
     message: str = Field(description="What failed, on what.")
@@ -170,6 +177,8 @@ class RunRecord(_Part):
     way: Way | None = Field(default=None, description="How the changes were applied.")
     fallback: Way | None = Field(default=None, description="The way that the run may fall back to.")
     way_reason: str | None = Field(default=None, description="Why this way.")
+    plan_digest: str | None = Field(default=None, description="Of the plan that was carried out; see migrator plan.")
+    approvals: list[ApprovalRecord] = Field(default_factory=list, description="Who has approved that plan.")
     proof: Proof = Field(default_factory=Proof, description="What the verdict rests on.")
     steps: list[StepRecord] = Field(default_factory=list, description="Every step, in the order it was started.")
     changesets: list[ChangesetRecord] = Field(default_factory=list, description="Those to be executed, or undone.")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
     from migrator.liquibase.session import Liquibase
-    from migrator.plans.plan import Plan
     from migrator.plans.findings import Findings
+    from migrator.plans.plan import Plan
     from migrator.postgres.catalog import Relation
     from migrator.postgres.client_tools import ClientTools
     from migrator.postgres.connect import PgSession, ServerInfo

@@ -8,7 +8,7 @@ from migrator.errors import Locked, Refused, VerificationFailed
 from migrator.liquibase import ledger
 from migrator.plans import obstacles
 from migrator.postgres import sessions
-from migrator.runs import gates, inspection, liquibase_session, planning, restore, windows
+from migrator.runs import gates, inspection, liquibase_session, plan_document, planning, restore, windows
 from migrator.runs.planning import Planning
 from migrator.runs.record import Outcome, StepName
 from migrator.runs.run import Run
@@ -34,6 +34,9 @@ class PreflightStep:
             if not made.make(target):
                 run.record.outcome = Outcome.NOTHING_TO_DO
                 return "nothing to do"
+            if not run.undoes:
+                run.plan = plan_document.of(made)
+                run.record.plan_digest = run.plan.digest
             made.find_obstacles(target)
             obstacles.refuse(made.obstacles)
         gates.pass_through(run)
