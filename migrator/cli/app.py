@@ -23,6 +23,7 @@ from migrator.cli import (
     dry_run,
     history,
     init,
+    lint,
     liquibase_commands,
     maintenance,
     recovery,
@@ -75,6 +76,7 @@ app.command("dry-run")(dry_run.dry_run)
 app.command()(rehearse.rehearse)
 app.command()(status.status)
 app.command()(check.check)
+app.command()(lint.lint)
 app.command()(drift.drift)
 app.command()(clean.clean)
 app.command()(init.init)
