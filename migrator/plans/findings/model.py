@@ -128,3 +128,10 @@ class Circumstances:
 def sorted_findings(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """The worst first, then by place."""
     return tuple(sorted(found, key=lambda one: (one.severity.rank, one.file or "", one.line or 0, one.rule)))
+
+
+def joined(several: Sequence[Findings]) -> Findings:
+    """The findings of several changelogs as one; what they share is told once."""
+    found = dict.fromkeys(one for each in several for one in each.found)
+    off = dict.fromkeys(one for each in several for one in each.switched_off)
+    return Findings(found=sorted_findings(list(found)), switched_off=tuple(off))
