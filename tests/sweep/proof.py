@@ -9,14 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from migrator.cli.boundary import FAIL_AT, FAIL_POINTS
 from migrator.config.login import Login
 from migrator.postgres.connect import connect
-from tests.acceptance.stage import PLANNED, Answer, Stage, ended, living_children, settled, staged
+from tests.acceptance.stage import PLANNED, Answer, Stage, configure, ended, living_children, settled, staged
 from tests.conftest import Server
+from tests.proxy import Proxy
 from tests.sweep.cases import SELF, Blow, Case, Setting
 from tests.sweep.writers import PRELUDE, TABLE, Writers, assert_none_admitted, assert_none_lost, writing
 
@@ -53,6 +54,8 @@ class Ground:
     template: Login
     folder: Path
     restart: Callable[[], None] | None = None
+    proxy: Proxy | None = None  # between the program and the server; the witnesses go by themselves
+    cut_s: float = 30.0
 
 
 @contextmanager
@@ -61,6 +64,8 @@ def prepared(ground: Ground, setting: Setting, name: str) -> Iterator[Stage]:
     folder.mkdir()
     (folder / "tmp").mkdir()
     with staged(ground.server, ground.template, folder, maintenance=setting.mode, prelude=PRELUDE) as stage:
+        if ground.proxy is not None:
+            configure(folder, replace(stage.login, port=ground.proxy.port), maintenance=setting.mode)
         yield stage
 
 
@@ -187,7 +192,20 @@ def _strike(ground: Ground, stage: Stage, blow: Blow, process: subprocess.Popen[
         case "server":
             assert ground.server.embedded is not None
             ground.server.embedded.immediate_stop()
+        case "stall" | "cut" | "slow":
+            _disturb(ground, stage, blow.harm, process)
     (stage.folder / "stalled.go").touch()
+
+
+def _disturb(ground: Ground, stage: Stage, how: str, process: subprocess.Popen[str]) -> None:
+    """The network is gone, or slow, for a while; the program works on meanwhile."""
+    proxy = ground.proxy
+    assert proxy is not None
+    {"stall": proxy.stall, "cut": proxy.cut, "slow": lambda: proxy.slow(2000.0)}[how]()
+    (stage.folder / "stalled.go").touch()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(ground.cut_s)
+    proxy.heal()
 
 
 def _is_full(process: subprocess.Popen[str]) -> bool:
