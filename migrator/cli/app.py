@@ -11,6 +11,7 @@ import typer
 from migrator import __version__
 from migrator.cli import (
     adopt,
+    approve,
     attestation,
     backup_commands,
     boundary,
@@ -26,6 +27,7 @@ from migrator.cli import (
     lint,
     liquibase_commands,
     maintenance,
+    plan,
     recovery,
     rehearse,
     rollback,
@@ -62,12 +64,15 @@ def migrator(
     migrator demo                                  see it work, on a sample database
     migrator init                                  write a migrator.toml to start from
     migrator doctor --env staging                  is everything there that a run needs?
+    migrator plan changelogs/release.xml -e staging what a run would do
     migrator run changelogs/release.xml -e staging the main job
     migrator status --env staging                  what is under way, and what to type next
     """
 
 
 app.command()(run.run)
+app.command()(plan.plan)
+app.command()(approve.approve)
 app.command()(recovery.resume)
 app.command()(recovery.recover)
 app.command()(rollback.rollback)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from migrator.cli import conduct, opening
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, TargetUrl, Window
+from migrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from migrator.plans.plan import Plan
 
 Parameters = Annotated[
     list[str] | None,
@@ -17,8 +21,15 @@ Parameters = Annotated[
 
 
 def run(
-    changelog: Annotated[str, typer.Argument(help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)],
+    changelog: Annotated[
+        str | None,
+        typer.Argument(help="The changelog file: SQL, XML, YAML or JSON. With --plan: the plan's.", show_default=False),
+    ] = None,
     *,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Carry out this plan, or refuse, naming what has changed since."),
+    ] = None,
     config: ConfigPath = None,
     env: EnvironmentName = None,
     url: TargetUrl = None,
@@ -56,6 +67,7 @@ def run(
     \b
     migrator run changelogs/2026.02-loyalty/changelog.xml --env staging
     migrator run db/release.sql -e production --yes --json
+    migrator run --plan plan.json
     """
     from migrator.runs import engine
     from migrator.runs.opening import new
@@ -63,12 +75,16 @@ def run(
 
     chosen = [*(overrides or ()), *([f"way={way}"] if way is not None else [])]
     loaded = opening.configuration(config, overrides=chosen, url=url, window=window, required=False)
-    environment = opening.environment(loaded, env)
+    given = _plan(plan)
+    if changelog is None and given is None:
+        raise UsageError("which changelog?", hint="name one, or a plan: migrator run CHANGELOG, or --plan FILE")
+    environment = opening.environment(loaded, env or (given.environment if given is not None else None))
     opened = new(
         loaded,
         environment,
         Options(
-            changelog=changelog,
+            changelog=changelog or (given.changelog if given is not None else ""),
+            plan=given,
             accept_no_way_back=accept_no_way_back,
             attestation=attestation,
             override_gate=override_gate,
@@ -78,3 +94,11 @@ def run(
         parameters=conduct.parameters(param),
     )
     conduct.conduct(opened, engine.execute, as_json=as_json)
+
+
+def _plan(path: Path | None) -> Plan | None:
+    if path is None:
+        return None
+    from migrator.plans import plan_file
+
+    return plan_file.read(path)
