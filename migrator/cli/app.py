@@ -11,6 +11,7 @@ import typer
 from migrator import __version__
 from migrator.cli import (
     adopt,
+    announce,
     approve,
     attestation,
     backup_commands,
@@ -81,6 +82,7 @@ app.command("dry-run")(dry_run.dry_run)
 app.command()(rehearse.rehearse)
 app.command()(status.status)
 app.command()(check.check)
+app.command()(announce.announce)
 app.command()(lint.lint)
 app.command()(drift.drift)
 app.command()(clean.clean)

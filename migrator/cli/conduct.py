@@ -58,13 +58,17 @@ def story(run: Run, action: Callable[[Run], None]) -> RunRecord:
 
 
 def _with_listeners(run: Run) -> Reporter:
-    """The run's reporter, and before it whoever else is to hear of the run: its log, and GitHub inside a job of it."""
+    """The run's reporter, and before it whoever else is to hear: its log, people, and GitHub inside a job of it."""
     import os
 
     from migrator.reports.github import GitHub
     from migrator.reports.log import Logged
 
-    told = Logged(run.folder, run.reporter)
+    told: Reporter = Logged(run.folder, run.reporter)
+    if run.environment.notifications.urls:
+        from migrator.reports.notifications import Notified
+
+        told = Notified(told, run.environment.notifications)
     return GitHub(told, os.environ, secrets=_secrets(run)) if GitHub.is_here(os.environ) else told
 
 

@@ -24,6 +24,7 @@ from migrator.config.aws_maintenance import AlbProvider, CloudFrontProvider, Ecs
 from migrator.config.drift import DriftSettings, OnDrift
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
+from migrator.config.notifications import NotificationSettings
 from migrator.config.scratch import NO_SCRATCH, ScratchSettings
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
 from migrator.config.store import StoreSettings, StoreText
@@ -198,6 +199,7 @@ class EnvironmentSettings(Settings):
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()
+    notifications: NotificationSettings = NotificationSettings()
     require_attestation: RequireAttestation = RequireAttestation()
     approvals: ApprovalSettings = ApprovalSettings()
     scratch: ScratchSettings = NO_SCRATCH

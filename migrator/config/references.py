@@ -79,6 +79,8 @@ def resolve_all(
         resolved[key] = _resolved(value, where(key), resolve_one, bare=key.startswith("parameters."))
         if isinstance(value, (str, Path)) and has_reference(str(value)):
             found[key] = str(value)
+        elif isinstance(value, tuple) and any(isinstance(one, str) and has_reference(one) for one in value):
+            found[key] = ", ".join(str(one) for one in value)
     return resolved, found
 
 
