@@ -136,9 +136,13 @@ def _look_around(run: Run) -> None:
     # Its orchestrator too: the server goes on with a CREATE DATABASE or a rename whose client has died.
     ladder.end_sessions(run, but={"lock"})
     lock.watch(run)
+    admin = run.the_admin()
+    if run.facts.failed_over and not run.facts.fence_up:
+        standing = fence.read(admin, run.database)
+        if standing is not None and standing.run_id == run.id:  # that it was taken down is lost, with all that followed
+            run.facts.fence_up, run.facts.users_back = True, False
     if not run.facts.fence_up:
         return
-    admin = run.the_admin()
     if _fence_stands(run):
         if run.watch is not None:
             run.watch.fenced(fence.Mode(run.environment.maintenance.database))
