@@ -18,9 +18,8 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 _LEVELS: Mapping[Severity, str] = MappingProxyType(
     {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 )
-# What code scanning sorts by, from 0 to 10.
-_SCORES: Mapping[Severity, str] = MappingProxyType(
-    {Severity.ERROR: "8.0", Severity.WARNING: "5.0", Severity.INFO: "2.0"}
+_PROBLEMS: Mapping[Severity, str] = MappingProxyType(
+    {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "recommendation"}
 )
 
 
@@ -62,12 +61,8 @@ def _rule(sample: Finding) -> dict[str, Any]:
         "fullDescription": {"text": visible(why)},
         "help": {"text": visible(f"{why}\n\nSafer: {safer}"), "markdown": visible(f"{why}\n\n**Safer:** {safer}")},
         "defaultConfiguration": {"level": _LEVELS[severity]},
-        "properties": {"tags": ["database", "migration"], "problem.severity": _problem(severity)},
+        "properties": {"tags": ["database", "migration"], "problem.severity": _PROBLEMS[severity]},
     }
-
-
-def _problem(severity: Severity) -> str:
-    return {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "recommendation"}[severity]
 
 
 def _result(
@@ -79,10 +74,9 @@ def _result(
         "level": _LEVELS[one.severity],
         "message": {"text": visible(f"{one.message}. {one.safer}")},
         "partialFingerprints": {"migratorFinding/v1": _fingerprint(one, seen)},
-        "properties": {"rank": _SCORES[one.severity]},
     }
     if one.rows_at_stake is not None:
-        result["properties"]["rowsAtStake"] = one.rows_at_stake
+        result["properties"] = {"rowsAtStake": one.rows_at_stake}
     location = _location(one, prefix)
     if location:
         result["locations"] = [location]

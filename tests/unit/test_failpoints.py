@@ -34,6 +34,7 @@ EXEMPT = {
     "migrator.liquibase.watched": "as above",
     "migrator.runs.journal_tables:Transaction": "inside a transaction of migrator.runs.journal, which has the effect",
     "migrator.reports.log": "a log that nothing is decided by",
+    "migrator.plans.findings.squawk": "files in a temporary folder for squawk to read, gone afterwards",
     "migrator.runs.samples": "measurements that nothing is decided by",
     "migrator.postgres.connect:PgSession": "carries out what it is given: the caller has the effect",
 }
