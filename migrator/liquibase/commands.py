@@ -39,7 +39,9 @@ class Commands:
         self._mode = request["mode"]
         self._real = connection.open_connection(request)
         self._write_set = WriteSet(self._real, write_set_sql=request["write_set_sql"], counts_sql=request["counts_sql"])
-        self._measuring = Measuring(self._real) if request.get("measure") else None
+        self._measuring = (
+            Measuring(self._real, true_sizes=request["measure"] == "copy") if request.get("measure") else None
+        )
         self._front = (
             HeldConnection(self._real, self._write_set, self._measuring)
             if self._mode == "held"

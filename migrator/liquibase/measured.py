@@ -20,8 +20,9 @@ _LOCKABLE = _TABLES | {"v", "S"}
 class Measuring:
     """One changeset at a time: `begin`, then `look` before each commit of it, then `end`."""
 
-    def __init__(self, real: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, real: Any, *, true_sizes: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._real = real
+        self._true_sizes = true_sizes  # asked of the files also where somebody may have locked them
         self._clock = clock
         self._query = measuring.look_query(with_wal=_has_wal_position(real))
         self._known: dict[int, Relation] = {}  # as each was when it was last looked at
@@ -29,6 +30,7 @@ class Measuring:
         self._new_tables: set[str | None] = set()
         self._locks: set[str] = set()  # of the transaction, as texts
         self._modes: set[tuple[int, int]] = set()
+        self._exclusive: set[str | None] = set()  # names of what it keeps from everybody
         self._counts: dict[int, tuple[int, int, int]] = {}
         self._wal: int | None = None
         self._in_set_up = True
@@ -46,7 +48,7 @@ class Measuring:
 
     def forget_transaction(self) -> None:
         """The transaction has ended; the next one has neither locks nor counts."""
-        self._locks, self._modes, self._counts = set(), set(), {}
+        self._locks, self._modes, self._exclusive, self._counts = set(), set(), set(), {}
 
     def begin(self) -> None:
         """A changeset begins. What Liquibase did for itself before the first one is nobody's."""
@@ -81,10 +83,8 @@ class Measuring:
 
     def _note(self, held: list[Held]) -> None:
         sized: set[int] = set()
+        self._note_locks([one for one in held if (one.oid, one.mode) not in self._modes])
         for one in held:
-            if (one.oid, one.mode) not in self._modes:
-                self._modes.add((one.oid, one.mode))
-                self._note_lock(one)
             if one.counts is not None and self._note_rows(one.oid, one.counts):
                 sized.add(one.oid)
             if one.mode == ACCESS_EXCLUSIVE:
@@ -97,12 +97,17 @@ class Measuring:
             for oid in sorted(sized, key=lambda oid: oid in found and found[oid].kind in "iI"):
                 self._compare(oid, found.get(oid))
 
-    def _note_lock(self, held: Held) -> None:
-        relation = self._known.get(held.oid)
-        if relation is None or held.oid in self._new:
-            return  # nobody else can see it yet
-        if relation.kind in _LOCKABLE or (relation.kind in "iI" and held.mode >= SHARE_UPDATE):
-            self._changes.locks.append((relation.name, MODES[held.mode]))
+    def _note_locks(self, fresh: list[Held]) -> None:
+        """Of what others can see; of an index only where its table is not kept from everybody anyway."""
+        self._modes |= {(one.oid, one.mode) for one in fresh}
+        relations = [
+            (one, self._known[one.oid]) for one in fresh if one.oid in self._known and one.oid not in self._new
+        ]
+        self._exclusive |= {found.name for one, found in relations if one.mode == ACCESS_EXCLUSIVE}
+        for one, found in relations:
+            of_index = found.kind in "iI" and one.mode >= SHARE_UPDATE and found.table not in self._exclusive
+            if found.kind in _LOCKABLE or of_index:
+                self._changes.locks.append((found.name, MODES[one.mode]))
 
     def _note_rows(self, oid: int, counts: tuple[int, int, int]) -> bool:
         before = self._counts.get(oid, (0, 0, 0))
@@ -156,7 +161,7 @@ class Measuring:
         return Look(xid=xid or "", wal_bytes=None if wal is None else int(wal), locks=locks or "")
 
     def _everything(self) -> dict[int, Relation]:
-        return self._relations(measuring.EVERYTHING)
+        return self._relations(measuring.everything_query(true_sizes=self._true_sizes))
 
     def _some(self, oids: set[int]) -> dict[int, Relation]:
         return self._relations(measuring.some_query(oids))

@@ -12,6 +12,7 @@ from typing import Literal
 from migrator.postgres.write_set import Counts
 
 Mode = Literal["held", "stepwise", "read_only"]
+Measure = Literal["copy", "target"]  # on a copy, where nobody else is, more can be asked for
 
 
 class ChangesetState(StrEnum):

@@ -30,6 +30,7 @@ from migrator.liquibase.models import (
     Connected,
     Held,
     LiquibaseOptions,
+    Measure,
     Mode,
     Undoable,
     Updated,
@@ -75,7 +76,7 @@ class Liquibase:
         options: LiquibaseOptions,
         mode: Mode,
         lock_timeout_s: float,
-        measure: bool = False,
+        measure: Measure | None = None,
     ) -> Connected:
         """Liquibase is connected; an earlier connection of this worker is closed, its open transaction rolled back.
 

@@ -51,14 +51,17 @@ _RELATION = f"""pg_catalog.json_build_array(c.oid::pg_catalog.int8, c.relkind, {
     {{size}}, coalesce(pg_catalog.pg_relation_filenode(c.oid)::pg_catalog.int8, -1),
     greatest(c.reltuples, 0)::pg_catalog.int8)"""  # noqa: S608 (constants of this module)
 
-# Sizes by what the planner knows: to ask for the files would lock every table until the transaction ends.
-EVERYTHING = f"""
-SELECT pg_catalog.json_agg({_RELATION.format(size="c.relpages::pg_catalog.int8 * 8192")})::pg_catalog.text
+# To ask for a file's size waits for whoever has the table locked against readers; on a copy there is nobody.
+_TRUE_SIZE = "coalesce(pg_catalog.pg_table_size(c.oid), 0)"
+_BELIEVED_SIZE = f"""CASE WHEN c.reltuples < 0 THEN {_TRUE_SIZE} ELSE 8192 * (c.relpages::pg_catalog.int8
+    + coalesce((SELECT t.relpages FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)) END"""  # noqa: S608
+_EVERYTHING = f"""
+SELECT pg_catalog.json_agg({_RELATION.format(size="<size>")})::pg_catalog.text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND c.relkind <> 't' AND n.nspname !~ '^pg_toast'
 """  # noqa: S608
 _SOME = f"""
-SELECT pg_catalog.json_agg({_RELATION.format(size="coalesce(pg_catalog.pg_table_size(c.oid), 0)")})::pg_catalog.text
+SELECT pg_catalog.json_agg({_RELATION.format(size=_TRUE_SIZE)})::pg_catalog.text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid IN (<oids>) AND c.relpersistence <> 't' AND n.nspname !~ '^pg_toast'
 """  # noqa: S608
@@ -130,13 +133,18 @@ def look_query(*, with_wal: bool) -> str:
     return _LOOK.format(wal=WAL_POSITION if with_wal else "NULL")
 
 
+def everything_query(*, true_sizes: bool) -> str:
+    """Every relation; its size is the true one, or what the planner believes."""
+    return _EVERYTHING.replace("<size>", _TRUE_SIZE if true_sizes else _BELIEVED_SIZE)
+
+
 def some_query(oids: Iterable[int]) -> str:
-    """The relations of these OIDs that are there, as `EVERYTHING` has them, with the true sizes."""
+    """The relations of these OIDs that are there, as `everything_query` has them, with the true sizes."""
     return _SOME.replace("<oids>", ", ".join(str(oid) for oid in sorted(oids)))
 
 
 def relations(rows: list[list[object]] | None) -> Mapping[int, Relation]:
-    """What `EVERYTHING` or `some_query` gave, by OID."""
+    """What `everything_query` or `some_query` gave, by OID."""
     return {found.oid: found for found in map(Relation.from_row, rows or [])}
 
 

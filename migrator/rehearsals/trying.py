@@ -28,6 +28,8 @@ from migrator.runs.record import StepName, Way
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
+_OF_DATA = ("02", "21", "22", "23", "P0")  # classes of SQLSTATE in which rows, or the lack of them, are at fault
+_LACK_OF_ROWS = "There are no rows in the copy, which may be the reason. Try it where there are: --on clone."
 _STATUSES = {"reran": "executed", "mark_ran": "skipped", "failed_ignored": "failed"}
 
 
@@ -65,7 +67,7 @@ class Trying:
         liquibase = liquibase_session.connect(
             self.trial,
             mode="held" if held else "stepwise",
-            measure=True,
+            measure="copy" if self.limits is None else "target",
             lock_timeout_s=self.limits.lock_timeout_s if self.limits is not None else None,
         )
         self.record.versions |= self.trial.record.versions
@@ -187,11 +189,12 @@ class Trying:
         if sentry.blocked is not None:
             self._blocked(sentry)
             return
+        for_lack_of_rows = not self.record.durations_known and (error.place.sqlstate or "").startswith(_OF_DATA)
         found = self.record.find(
             "committed" if isinstance(error, TransactionLost) and error.committed else error.code,
             error.message,
             severity="error",
-            hint=error.hint,
+            hint=_LACK_OF_ROWS if for_lack_of_rows else error.hint,
         )
         found.changeset, found.file = error.place.changeset, error.place.file
         found.line, found.sqlstate = error.place.line, error.place.sqlstate

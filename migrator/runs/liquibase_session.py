@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from migrator.liquibase import install
-from migrator.liquibase.models import LiquibaseOptions
+from migrator.liquibase.models import LiquibaseOptions, Measure
 from migrator.liquibase.session import Liquibase
 from migrator.postgres.connect import application_name
 from migrator.runs.record import StepName
@@ -32,7 +32,7 @@ def start(run: Run) -> Liquibase:
     return run.liquibase
 
 
-def connect(run: Run, *, mode: Mode, measure: bool = False, lock_timeout_s: float | None = None) -> Liquibase:
+def connect(run: Run, *, mode: Mode, measure: Measure | None = None, lock_timeout_s: float | None = None) -> Liquibase:
     """The worker is connected to the target in `mode`, whatever it was connected to before.
 
     `measure`: it tells of every changeset what it did to the server. `lock_timeout_s`: another than the environment's.

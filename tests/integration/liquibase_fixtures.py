@@ -12,7 +12,7 @@ import pytest
 
 from migrator.config.login import Login
 from migrator.liquibase import install
-from migrator.liquibase.models import Changeset, ChangesetEvent, Held, LiquibaseOptions, Mode, Updated
+from migrator.liquibase.models import Changeset, ChangesetEvent, Held, LiquibaseOptions, Measure, Mode, Updated
 from migrator.liquibase.session import Liquibase
 
 VERSIONS = ("5.0.4", "4.33.0")
@@ -65,7 +65,7 @@ class Project:
         parts = [f"--changeset ann:{number} {text}" for number, text in enumerate(changesets, 1)]
         return self.write(name, "--liquibase formatted sql\n" + "\n".join(parts) + "\n")
 
-    def connect(self, mode: Mode, *, lock_timeout_s: float = 5.0, measure: bool = False) -> Liquibase:
+    def connect(self, mode: Mode, *, lock_timeout_s: float = 5.0, measure: Measure | None = None) -> Liquibase:
         self.liquibase.connect(
             self.login,
             application_name=self.application_name,

@@ -26,7 +26,7 @@ analyze;
 
 
 def measured(project: Project, mode: str, changelog: str) -> dict[str, Mapping[str, Any]]:
-    liquibase = project.connect(mode, measure=True)  # type: ignore[arg-type]
+    liquibase = project.connect(mode, measure="copy")  # type: ignore[arg-type]
     if mode == "held":
         liquibase.begin()
     project.update(changelog)

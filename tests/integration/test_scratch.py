@@ -94,6 +94,7 @@ def test_clone_is_copied_while_nobody_is_there_and_dumped_while_somebody_is(run:
     assert made_databases(server) == []
 
 
+@pytest.mark.slow
 def test_embedded_server_stands_in_with_the_roles_of_the_target(run: Run) -> None:
     with scratch.made(run, Origin.parse("schema"), place=Place.EMBEDDED) as copy:
         assert copy.login.port != run.login.port
@@ -105,6 +106,7 @@ def test_embedded_server_stands_in_with_the_roles_of_the_target(run: Run) -> Non
     assert not list(run.folder.glob("scratch-*"))
 
 
+@pytest.mark.slow
 def test_login_that_may_not_create_databases_gets_the_embedded_server_or_a_clear_word(
     shop: Shop, server: Server
 ) -> None:
@@ -123,6 +125,7 @@ def test_login_that_may_not_create_databases_gets_the_embedded_server_or_a_clear
             raise AssertionError
 
 
+@pytest.mark.slow
 def test_dump_file_is_loaded_and_anything_else_is_refused(run: Run, tmp_path: Path) -> None:
     from migrator import processes
     from migrator.postgres import client_tools
