@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from migrator.config import aws_maintenance, models
 from migrator.config.profiles import profile
+from migrator.config.rds import RdsSettings
 from migrator.config.sources import flatten
 from migrator.plans.gate import GateState
 from migrator.runs import record
@@ -23,7 +24,7 @@ from migrator.runs import record
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals"}
-_NOT_HERE = {"login", "require_attestation"}  # accepted by name without an effect in this version; has its own table
+_NOT_HERE = {"login", "require_attestation", "rds"}  # accepted by name without an effect in this version; has its own table
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
 
@@ -144,6 +145,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "alb": _plain(aws_maintenance.AlbProvider),
     "cloudfront": _plain(aws_maintenance.CloudFrontProvider),
     "ssm": _plain(aws_maintenance.SsmProvider),
+    "rds": _plain(RdsSettings),
     "maintenance-window": _plain(models.MaintenanceWindow),
     "liquibase": _plain(models.LiquibaseTable),
     "journal": _plain(models.JournalTable),

@@ -6,7 +6,7 @@ it: the files of pg_dump, or nothing but the name of a copy on the same server.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +41,7 @@ class Made:
     copy_name: str | None = None
     copy_oid: int | None = None
     warnings: tuple[str, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)  # what the manifest is to hold beside the run's own
 
 
 class Backup(Protocol):

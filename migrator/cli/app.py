@@ -14,6 +14,7 @@ from migrator.cli import (
     announce,
     approve,
     attestation,
+    aws_commands,
     backup_commands,
     boundary,
     check,
@@ -94,6 +95,7 @@ app.command()(demo.demo)
 app.add_typer(backup_commands.app, name="backup")
 app.add_typer(attestation.app, name="attestation")
 app.add_typer(maintenance.app, name="maintenance")
+app.add_typer(aws_commands.app, name="aws")
 app.add_typer(config_commands.app, name="config")
 app.add_typer(liquibase_commands.app, name="liquibase")
 

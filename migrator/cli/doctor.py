@@ -41,7 +41,7 @@ def doctor(
     migrator doctor
     migrator doctor --env staging --env production --json
     """
-    from migrator.cli import findings, server_findings
+    from migrator.cli import aws_findings, findings, server_findings
     from migrator.reports import wording
 
     loaded = opening.configuration(config, overrides=overrides, url=url, required=False)
@@ -51,6 +51,8 @@ def doctor(
         _add(groups, "this machine", finding, as_json=as_json)
     for environment in environments:
         for finding in server_findings.of_environment(environment):
+            _add(groups, environment.name, finding, as_json=as_json)
+        for finding in aws_findings.of_environment(loaded, environment):
             _add(groups, environment.name, finding, as_json=as_json)
     everything = [finding for group in groups.values() for finding in group]
     problems = sum(finding.status == "problem" for finding in everything)

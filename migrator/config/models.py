@@ -25,6 +25,7 @@ from migrator.config.drift import DriftSettings, OnDrift
 from migrator.config.lint import LintSettings
 from migrator.config.login import Login
 from migrator.config.notifications import NotificationSettings
+from migrator.config.rds import RdsSettings
 from migrator.config.scratch import NO_SCRATCH, ScratchSettings
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
 from migrator.config.store import StoreSettings, StoreText
@@ -34,23 +35,16 @@ Profile = Literal["guarded", "online"]
 ChosenWay = Literal["auto", "atomic", "bluegreen", "stepwise"]
 ChosenProof = Literal["auto", "full", "touched", "write_set"]
 DatabaseMode = Literal["offline", "read-only", "none"]
-BackupKind = Literal["dump", "clone"]
+BackupKind = Literal["dump", "clone", "pitr", "rds", "aurora"]
 RestorePolicy = Literal["automatic", "ask", "never"]
 
 MOST_JOBS = 4
 ENVIRONMENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-_NOT_YET = ("pitr", "rds", "aurora")
 
 
 def default_jobs() -> int:
     """The number of cores, at most 4."""
     return max(1, min(MOST_JOBS, os.cpu_count() or 1))
-
-
-def _known_kind(value: object) -> object:
-    if value in _NOT_YET:
-        raise ValueError(f"{value!r} is not available yet; dump and clone are")
-    return value
 
 
 def _once(kinds: tuple[BackupKind, ...]) -> tuple[BackupKind, ...]:
@@ -101,8 +95,9 @@ class MaintenanceSettings(Settings):
 
 
 class BackupSettings(Settings):
-    kinds: Annotated[tuple[Annotated[BackupKind, BeforeValidator(_known_kind)], ...], AfterValidator(_once)] = ("dump",)
-    """dump: pg_dump into the store. clone: a copy on the same server. [] is a decision: no backup."""
+    kinds: Annotated[tuple[BackupKind, ...], AfterValidator(_once)] = ("dump",)
+    """dump: pg_dump into the store. clone: a copy on the same server. rds, aurora: a snapshot of the instance or the
+    cluster. pitr: its automated backups, verified. [] is a decision: no backup."""
     store: StoreText = "backups"
     """The folder that backups go to, relative to migrator.toml's folder; or s3://bucket/prefix."""
     jobs: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(default_factory=default_jobs)
@@ -196,6 +191,7 @@ class EnvironmentSettings(Settings):
     backup: BackupSettings = Field(default_factory=BackupSettings)
     store: StoreSettings = StoreSettings()
     aws: AwsSettings = AwsSettings()
+    rds: RdsSettings = RdsSettings()
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()

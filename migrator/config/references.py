@@ -37,6 +37,11 @@ def only_remote(text: str, *, where: str) -> Pointer | None:
     return pointer(match[1], match[2], where) if match and match[1] in KINDS else None
 
 
+def pointers(text: str) -> list[Pointer]:
+    """Every reference to AWS in the text. Raises: ConfigError for a malformed one."""
+    return [pointer(match[1], match[2], text) for match in _REFERENCE.finditer(text) if match[1] in KINDS]
+
+
 def resolve(text: str, environ: Mapping[str, str], *, where: str, lookup: Lookup | None = None) -> str:
     """The text with every reference replaced by what it stands for.
 

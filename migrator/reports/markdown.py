@@ -62,6 +62,8 @@ def _lines(record: RunRecord) -> Iterator[str]:
     yield from listing("Gates", [verdict.gate(one) for one in record.gates])
     if record.next_command:
         yield from ("## Next", "", *block(record.next_command, "sh"), "")
+    if record.runbook:
+        yield from ("## Going back by hand", "", *block("\n".join(record.runbook), "sh"), "")
     yield from _steps(record)
     yield from _changesets(record)
     yield from _tables(record)

@@ -169,6 +169,8 @@ def facts(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
     yield "downtime", [downtime(record)]
     if (took := took_s(record)) is not None:
         yield "took", [duration(took)]
+    if record.runbook and record.outcome is Outcome.HALTED:
+        yield "runbook", list(record.runbook)
     if record.kept:
         yield "kept", [one_line(line) for line in record.kept]
     if record.warnings:

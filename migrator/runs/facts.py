@@ -110,6 +110,8 @@ class Facts(BaseModel):
     tables_before: dict[str, TableState] | None = None
     large_objects_before: TableState | None = None
     backup_id: str | None = None
+    server_snapshot: str | None = None  # of RDS, asked for by this run
+    server_backup_id: str | None = None  # of the manifest of what RDS keeps
     # verify, commit
     verified: bool = False
     committed: bool = False

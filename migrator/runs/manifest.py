@@ -54,5 +54,5 @@ def manifest_of(
             else None
         ),
         properties=json.loads(json.dumps(dict(before.to_json()))),
-        facts={"changelog": run.record.changelog, "way": str(run.record.way)},
+        facts={"changelog": run.record.changelog, "way": str(run.record.way), **made.facts},
     )

@@ -195,4 +195,7 @@ class RunRecord(_Part):
     kept: list[str] = Field(default_factory=list, description="Databases and files kept, and how to drop them.")
     versions: dict[str, str] = Field(default_factory=dict, description="Versions of the server and of every tool.")
     error: ErrorRecord | None = Field(default=None, description="What went wrong first.")
+    runbook: list[str] = Field(
+        default_factory=list, description="What a person does to go back by a backup of RDS; never done by itself."
+    )
     next_command: str | None = Field(default=None, description="What a person types next; null when nothing is left.")

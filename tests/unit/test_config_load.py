@@ -83,7 +83,7 @@ def test_file_that_is_not_plain_toml_is_refused_with_its_line(
         ("[defaults]\njobs = 0\n", ["jobs: is 0", "at least 1"]),
         ("[defaults]\nlimits = 5\n", ["limits: is 5", "section"]),
         ('[defaults.checks]\nsuites = "checks/*.yaml"\n', ["suites: is 'checks/*.yaml'", "list"]),
-        ('[defaults.backup]\nkinds = ["dump", "rds"]\n', ["kinds.1: 'rds' is not available yet"]),
+        ('[defaults.backup]\nkinds = ["dump", "tape"]\n', ["kinds.1: is 'tape'; one of: dump, clone, pitr"]),
         ('[defaults.backup]\nkinds = ["dump", "dump"]\n', ["names a kind twice"]),
         ('[defaults.backup]\nstore = "s3://bucket"\n', ["backup.store: s3://bucket names no prefix", "s3://bucket/mi"]),
         ('[defaults.backup]\nstore = "s3://bucket/a/../b"\n', ["backup.store: a part of the prefix is '..'"]),

@@ -16,7 +16,7 @@ from migrator.errors import StepFailed
 from migrator.failpoints import Effect, effect
 from migrator.postgres import fence
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
-from migrator.runs import state, stores
+from migrator.runs import server_backups, state, stores
 from migrator.runs.dumping import Dumping
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
@@ -38,8 +38,12 @@ class BackUpStep:
         again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None and dumped
         if again:
             return "from the attempt before; nobody has written since"
+        server_backups.begin(run)
         note = _begin(run) if run.record.way is Way.BLUEGREEN and not dumped else take(run)
         run.save()
+        of_server = server_backups.finish(run)
+        if of_server is not None:
+            note = f"{of_server}; {note}"
         if not run.environment.backup.kinds:
             run.not_proven("No backup was made: backup.kinds is empty, by decision of the configuration.")
         return note

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,11 +26,25 @@ def endpoint() -> Iterator[str]:
             "AWS_EC2_METADATA_DISABLED": "true",
         }.items():
             patch.setenv(name, value)
+        _give_instances_an_id_of_their_own(patch)
         moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         moto.start()
         host, port = moto.get_host_and_port()
         yield f"http://{host}:{port}"
         moto.stop()
+
+
+def _give_instances_an_id_of_their_own(patch: pytest.MonkeyPatch) -> None:
+    """All of the server's instances have the same resource id, by which a swap tells them apart."""
+    from moto.rds.models import DBInstance
+
+    make = DBInstance.__init__
+
+    def made(self: DBInstance, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        self.dbi_resource_id = f"db-{secrets.token_hex(13).upper()}"
+
+    patch.setattr(DBInstance, "__init__", made)
 
 
 @pytest.fixture(scope="session")

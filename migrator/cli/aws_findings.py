@@ -1,0 +1,93 @@
+"""What `doctor` finds at AWS: who we are there, what is missing in the policy, and what stands in maintenance's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from migrator.cli.findings import Finding, failed
+from migrator.errors import AwsFailed, MigratorError
+
+if TYPE_CHECKING:
+    from migrator.aws import Account
+    from migrator.aws.permissions import Missing
+    from migrator.aws.policy import Where
+    from migrator.config.configuration import Config
+    from migrator.config.models import Environment
+
+_RUN = "doctor"
+_SHOWN = 6
+
+
+def of_environment(config: Config, environment: Environment) -> Iterator[Finding]:
+    """Everything that the environment needs of AWS, asked without changing anything; nothing where it needs none."""
+    from migrator.aws import Account
+    from migrator.aws.policy import Where
+    from migrator.cli.aws_commands import needed
+
+    if not needed(config, environment, "migrate", Where(account="*", region="*")):
+        return
+    account = Account(environment.aws)
+    try:
+        identity = account.identity()
+        region = account.region
+    except MigratorError as error:
+        yield failed("aws", error)
+        return
+    yield Finding(name="aws", status="ok", detail=f"{identity.arn} in {region}")
+    yield from _permissions(config, environment, account, Where(account=identity.account, region=region))
+    yield from _providers(config, environment)
+
+
+def _permissions(config: Config, environment: Environment, account: Account, where: Where) -> Iterator[Finding]:
+    from migrator.aws.permissions import missing
+    from migrator.cli.aws_commands import needed
+
+    for role, status in (("migrate", "problem"), ("recover", "warning")):
+        try:
+            found = missing(account, needed(config, environment, role, where))
+        except AwsFailed as error:
+            # The calls that only read say for themselves, further down, what they are not allowed.
+            yield Finding(
+                name="aws permissions",
+                status="ok",
+                detail=f"not simulated, only what reads is tried ({error.message})",
+            )
+            return
+        yield _permission(role, found, environment.name, is_problem=status == "problem")
+
+
+def _permission(role: str, found: Sequence[Missing], environment: str, *, is_problem: bool) -> Finding:
+    if not found:
+        return Finding(name="aws permissions", status="ok", detail=f"everything that {role} needs, by IAM's simulation")
+    shown = "; ".join(f"{one.action} on {one.resource}" for one in found[:_SHOWN])
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return Finding(
+        name="aws permissions",
+        status="problem" if is_problem else "warning",
+        detail=f"{role} lacks {shown}{more}",
+        remedy=f"`migrator aws policy --env {environment} --role {role}` prints the policy that the role needs",
+    )
+
+
+def _providers(config: Config, environment: Environment) -> Iterator[Finding]:
+    from migrator import maintenance
+    from migrator.config.models import CommandProvider, FlagProvider
+
+    around = maintenance.Surroundings(
+        environment=environment.name,
+        folder=config.base,
+        log=config.state / "maintenance.log",
+        aws=environment.aws,
+    )
+    for settings in environment.maintenance.outside:
+        if isinstance(settings, (FlagProvider, CommandProvider)):
+            continue
+        provider = maintenance.of(settings, around)
+        try:
+            provider.standing(_RUN)
+            now = provider.status()
+        except MigratorError as error:
+            yield failed(provider.name, error)
+            continue
+        yield Finding(name=provider.name, status="ok", detail=now.detail)
