@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from migrator.config.lint import LintSettings
 from migrator.errors import ToolFailed
 from migrator.liquibase.models import Changeset, ChangesetState
 from migrator.plans.findings import compatibility, control, destructive, locking, squawk, suppression
-from migrator.plans.findings.cursor import Cursor
 from migrator.plans.findings.database import Database
 from migrator.plans.findings.look import Look
 from migrator.plans.findings.model import Circumstances, Finding, Findings, Rule, Severity, Subject, sorted_findings
 from migrator.plans.findings.places import Places
 from migrator.plans.findings.squawk import Said
-from migrator.plans.findings.statements import Statement, read
+from migrator.plans.findings.statements import read
 from migrator.plans.findings.world import World
+from migrator.plans.impact import identifiers
 
 FAMILIES: Mapping[str, Sequence[Rule]] = {
-    "Compatibility with the application that is running": compatibility.RULES,
-    "Rows that are lost or changed": destructive.RULES,
-    "Locks and rewrites": locking.RULES,
-    "How changesets run": control.RULES,
+    "compatibility": compatibility.RULES,
+    "destructive": destructive.RULES,
+    "locking": locking.RULES,
+    "control": control.RULES,
     "squawk": squawk.RULES,
-    "Switching rules off": suppression.RULES,
+    "suppression": suppression.RULES,
 }
 KNOWN = {rule.id: rule for rules in FAMILIES.values() for rule in rules}
 
@@ -32,22 +33,31 @@ def find(subject: Subject, settings: LintSettings, circumstances: Circumstances,
     """As `migrator.plans.findings.find`."""
     pending = [one for one in subject.changesets if one.state is ChangesetState.PENDING]
     places = Places(subject.root, subject.changesets, subject.screened.files)
-    parsed = {one.key: [read(control.without_parameters(text)) for text in one.statements] for one in pending}
     if database is not None:
-        database.load(_names(parsed))
+        database.load({word for one in pending for statement in one.statements for word in identifiers(statement)})
     found = list(control.of_files(subject, places))
     for changeset in subject.changesets:
         found += control.of(changeset, places)
     walk = _Walk(circumstances=circumstances, places=places, database=database)
     for changeset in pending:
         found += control.of_parameters(changeset, places)
-        found += walk.through(changeset, parsed[changeset.key])
-    found += _squawk(pending, parsed, walk)
+        found += walk.through(changeset)
+    found += _squawk(pending, walk)
     left, off = suppression.apply(list(dict.fromkeys(found)), pending, settings=settings, places=places, known=KNOWN)
     return Findings(
         found=sorted_findings(left),
         switched_off=tuple(sorted(off, key=lambda one: (one.finding.file or "", one.finding.line or 0))),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    """What is remembered of a statement that was looked at."""
+
+    start: int
+    text: str  # CREATE TABLE a
+    is_read: bool  # enough of it to answer for
+    is_about_new: bool  # tables that this changelog makes, and nothing else
 
 
 class _Walk:
@@ -57,9 +67,10 @@ class _Walk:
         self.circumstances = circumstances
         self.places = places
         self._world = World(database)
-        self.about_new: set[tuple[str, int, int]] = set()  # statements that are about new tables alone
+        self._headings: dict[tuple[str, int], list[_Heading]] = {}
 
-    def through(self, changeset: Changeset, parsed: Sequence[Sequence[Statement]]) -> Iterator[Finding]:
+    def through(self, changeset: Changeset) -> Iterator[Finding]:
+        parsed = [read(control.without_parameters(text)) for text in changeset.statements]
         made_again = frozenset(
             name.name for part in parsed for one in part if one.verb == "CREATE" for name in one.names
         )
@@ -74,50 +85,51 @@ class _Walk:
                     circumstances=self.circumstances,
                     places=self.places,
                 )
-                if statement.targets and all(look.is_new(name) for name in statement.targets):
-                    self.about_new.add((changeset.key, number, statement.start))
+                self._headings.setdefault((changeset.key, number), []).append(_heading(look))
                 found = [*compatibility.of(look), *destructive.of(look)]
-                locks = list(locking.of(look))
                 yield from found
-                yield from (one for one in locks if not (found and one.severity is Severity.INFO))
+                yield from locking.of(look, is_known=bool(found))
                 self._world.apply(statement, changeset.file)
 
+    def heading(self, said: Said) -> _Heading | None:
+        """Of the statement that squawk speaks of."""
+        known = self._headings.get((said.changeset.key, said.number), [])
+        before = [one for one in known if one.start <= said.at]
+        return before[-1] if before else next(iter(known), None)
 
-def _squawk(
-    pending: Sequence[Changeset], parsed: Mapping[str, Sequence[Sequence[Statement]]], walk: _Walk
-) -> Iterator[Finding]:
+
+def _heading(look: Look) -> _Heading:
+    statement = look.statement
+    named = f" {', '.join(map(str, statement.names[:3]))}" if statement.names else ""
+    return _Heading(
+        start=statement.start,
+        text=f"{statement.verb} {statement.kind}".strip() + named,
+        is_read=bool(statement.kind or statement.changes),
+        is_about_new=bool(statement.targets) and all(look.is_new(name) for name in statement.targets),
+    )
+
+
+def _squawk(pending: Sequence[Changeset], walk: _Walk) -> Iterator[Finding]:
     """What squawk says, save what another rule answers, and what cannot be true here."""
     try:
-        said = squawk.of(pending, server_major=walk.circumstances.server_major)
+        for one in squawk.of(pending, server_major=walk.circumstances.server_major):
+            name, heading = one.rule.removeprefix(squawk.PREFIX), walk.heading(one)
+            is_answered = name in squawk.ANSWERED and (heading is None or heading.is_read or name in squawk.SCREENED)
+            is_moot = heading is not None and heading.is_about_new and not one.is_style and not one.is_refusal
+            if name not in squawk.NOT_HERE and not is_answered and not is_moot:
+                yield _told(one, heading, walk)
     except ToolFailed as error:
         rule = squawk.NOT_LOOKED_AT
         yield Finding(rule=rule.id, severity=rule.severity, message=error.message, why=rule.why, safer=rule.safer)
-        return
-    for one in said:
-        name = one.rule.removeprefix(squawk.PREFIX)
-        statement = _at(parsed[one.changeset.key][one.number], one.at)
-        is_read = statement is not None and (statement.kind or statement.changes)
-        if name in squawk.NOT_HERE or (name in squawk.ANSWERED and (is_read or name in squawk.SCREENED)):
-            continue
-        key = (one.changeset.key, one.number, statement.start if statement is not None else 0)
-        if key in walk.about_new and not one.is_style and not one.is_refusal:
-            continue
-        yield _told(one, statement, walk)
 
 
-def _at(statements: Sequence[Statement], place: int) -> Statement | None:
-    """The statement that this place of the text belongs to."""
-    before = [one for one in statements if one.start <= place]
-    return before[-1] if before else next(iter(statements), None)
-
-
-def _told(said: Said, statement: Statement | None, walk: _Walk) -> Finding:
+def _told(said: Said, heading: _Heading | None, walk: _Walk) -> Finding:
     file, line = walk.places.of(said.changeset, said.number, said.at)
     name = said.rule.removeprefix(squawk.PREFIX)
     severity = said.severity
     if severity is Severity.WARNING and not walk.circumstances.others_work:
         severity = Severity.INFO
-    about = f" in {_heading(statement)}" if statement is not None else ""
+    about = f" in {heading.text}" if heading is not None else ""
     return Finding(
         rule=said.rule,
         severity=severity,
@@ -129,23 +141,3 @@ def _told(said: Said, statement: Statement | None, walk: _Walk) -> Finding:
         line=line,
         statement=said.number,
     )
-
-
-def _heading(statement: Statement) -> str:
-    named = f" {', '.join(map(str, statement.names[:3]))}" if statement.names else ""
-    return f"{statement.verb} {statement.kind}".strip() + named
-
-
-def _names(parsed: Mapping[str, Sequence[Sequence[Statement]]]) -> set[str]:
-    """The names of everything that a rule may ask the database about."""
-    found = set()
-    for parts in parsed.values():
-        for part in parts:
-            for statement in part:
-                found |= {name.name for name in (*statement.names, *statement.targets)}
-                for action in statement.actions:
-                    words = action.words
-                    for place in (spot for spot, word in enumerate(words) if word == "REFERENCES"):
-                        referenced = Cursor(action.tokens, place + 1).name()
-                        found |= {referenced.name} if referenced is not None else set()
-    return found

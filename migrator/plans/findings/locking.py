@@ -57,8 +57,8 @@ _ALONE = re.compile(
 )
 
 
-def of(look: Look) -> Iterator[Finding]:
-    """Whom this statement keeps waiting."""
+def of(look: Look, *, is_known: bool) -> Iterator[Finding]:
+    """Whom this statement keeps waiting; `is_known`: another rule has spoken of it already."""
     statement = look.statement
     if look.changeset.run_in_transaction and _ALONE.match(" ".join(statement.words)):
         told = f"{' '.join(statement.words[:3])} stands in a changeset that runs in a transaction"
@@ -68,11 +68,11 @@ def of(look: Look) -> Iterator[Finding]:
     elif statement.verb in {"VACUUM", "CLUSTER", "REFRESH", "LOCK"}:
         for name in statement.names:
             if not look.is_new(name):
-                yield from _maintained(look, name)
+                yield from _maintained(look, name, is_known=is_known)
     elif statement.verb == "ALTER" and statement.kind == "TABLE":
         for name in statement.names:
             if not look.is_new(name):
-                yield from _altered(look, name)
+                yield from _altered(look, name, is_known=is_known)
 
 
 def _indexed(look: Look) -> Iterator[Finding]:
@@ -84,17 +84,18 @@ def _indexed(look: Look) -> Iterator[Finding]:
         yield look.finding(INDEX_BLOCKS_WRITES, told, at=look.statement.start, stakes=stakes, severity=severity)
 
 
-def _maintained(look: Look, table: Name) -> Iterator[Finding]:
+def _maintained(look: Look, table: Name, *, is_known: bool) -> Iterator[Finding]:
     verb, at = look.statement.verb, look.statement.start
     if verb in {"VACUUM", "CLUSTER"}:
         yield from _rewritten(look, table, f"{verb} writes {look.named(table)} anew", at)
     elif verb == "LOCK":
-        yield from _locked(look, table, f"locks {look.named(table)}", at)
+        yield from _locked(look, table, f"locks {look.named(table)}", at, is_known=is_known)
     elif "CONCURRENTLY" not in look.statement.modifiers:
-        yield from _locked(look, table, f"refreshes {look.named(table)} while nobody can read it", at)
+        told = f"refreshes {look.named(table)} while nobody can read it"
+        yield from _locked(look, table, told, at, is_known=is_known)
 
 
-def _altered(look: Look, table: Name) -> Iterator[Finding]:
+def _altered(look: Look, table: Name, *, is_known: bool) -> Iterator[Finding]:
     quick = []
     is_rewritten = False
     for action in look.statement.actions:
@@ -106,7 +107,8 @@ def _altered(look: Look, table: Name) -> Iterator[Finding]:
         elif not _takes_less(action):
             quick.append(action)
     if quick and not is_rewritten:
-        yield from _locked(look, table, f"alters {look.named(table)} under ACCESS EXCLUSIVE", quick[0].start)
+        told = f"alters {look.named(table)} under ACCESS EXCLUSIVE"
+        yield from _locked(look, table, told, quick[0].start, is_known=is_known)
 
 
 def _takes_less(action: Action) -> bool:
@@ -131,13 +133,17 @@ def _rewritten(look: Look, table: Name, told: str, at: int) -> Iterator[Finding]
     yield look.finding(TABLE_REWRITE, told + rows_told(stakes), at=at, stakes=stakes, severity=severity)
 
 
-def _locked(look: Look, table: Name, told: str, at: int) -> Iterator[Finding]:
-    facts, stakes = look.table(table), look.stakes(table)
+def _locked(look: Look, table: Name, told: str, at: int, *, is_known: bool) -> Iterator[Finding]:
+    facts = look.table(table)
+    is_busy = facts is not None and facts.held_by > 0 and look.circumstances.others_work
+    if is_known and not is_busy:
+        return
+    stakes = look.stakes(table)
     severity = None
     if facts is not None:
         used = f"{count(facts.reads, 'scan')} and {count(facts.writes, 'written row')} since its statistics were reset"
         told += f"{rows_told(stakes)}; {used}"
-        if facts.held_by and look.circumstances.others_work:
+        if is_busy:
             told += f"; {count(facts.held_by, 'session')} {'holds' if facts.held_by == 1 else 'hold'} it now"
             severity = Severity.WARNING
     yield look.finding(ACCESS_EXCLUSIVE, told, at=at, stakes=stakes, severity=severity)

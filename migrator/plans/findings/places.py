@@ -28,6 +28,15 @@ class _Source:
         return bisect_right(self.lines, position)
 
 
+@dataclass(kw_only=True)
+class _Written:
+    """The changeset that was looked for last: its tokens, and for each statement the file, its tokens, the first."""
+
+    key: str = ""
+    tokens: list[Token] | None = None
+    found: dict[int, tuple[str, list[Token], int] | None] = field(default_factory=dict)
+
+
 class Places:
     """The files of one changelog; each is read when it is needed."""
 
@@ -40,7 +49,7 @@ class Places:
                 self._by_file.setdefault(changeset.file, []).append(changeset)
         self._sql_files = [file for file in files if file.lower().endswith(".sql") and file not in self._by_file]
         self._sources: dict[str, _Source | None] = {}
-        self._written: dict[tuple[str, int], tuple[str, list[Token], int] | None] = {}
+        self._last = _Written()
 
     def of(self, changeset: Changeset, number: int, at: int) -> tuple[str | None, int | None]:
         """File and line of the place `at` in the text of statement `number`; as near as can be told."""
@@ -81,28 +90,26 @@ class Places:
 
     def _find(self, changeset: Changeset, number: int) -> tuple[str, list[Token], int] | None:
         """File, its tokens, and which of them is the statement's first."""
-        key = (changeset.key, number)
-        if key not in self._written:
-            self._written[key] = self._search(changeset, number)
-        return self._written[key]
+        if self._last.key != changeset.key:
+            self._last = _Written(key=changeset.key)
+        found = self._last.found
+        if number not in found:
+            found[number] = self._search(changeset, number)
+        return found[number]
 
     def _search(self, changeset: Changeset, number: int) -> tuple[str, list[Token], int] | None:
         wanted = [token.text.lower() for token in tokens(changeset.statements[number])]
-        region = self._region(changeset)
-        if region is not None and changeset.file is not None:
-            source, begin, end = region
-            text = source.text[begin:end]
-            if not changeset.file.lower().endswith((".sql", ".xml")):
-                text = text.replace("\\n", "  ").replace("\\t", "  ").replace('\\"', ' "')  # of one length
-            written = [Token(one.kind, one.text, begin + one.start) for one in tokens(text)]
+        if changeset.file is not None:
+            if self._last.tokens is None:
+                self._last.tokens = self._tokens(changeset, changeset.file)
             earlier = [
                 found[2]
                 for before in range(number)
-                if (found := self._written.get((changeset.key, before))) and found[0] == changeset.file
+                if (found := self._last.found.get(before)) and found[0] == changeset.file
             ]
-            first = _position(written, wanted, after=max(earlier, default=-1) + 1)
+            first = _position(self._last.tokens, wanted, after=max(earlier, default=-1) + 1)
             if first is not None:
-                return changeset.file, written, first
+                return changeset.file, self._last.tokens, first
         if _FROM_FILES & set(changeset.changes):
             for file in self._sql_files:
                 other = self._source(file)
@@ -112,6 +119,17 @@ class Places:
                     if first is not None:
                         return file, written, first
         return None
+
+    def _tokens(self, changeset: Changeset, file: str) -> list[Token]:
+        """Of the changeset as it is written."""
+        region = self._region(changeset)
+        if region is None:
+            return []
+        source, begin, end = region
+        text = source.text[begin:end]
+        if not file.lower().endswith((".sql", ".xml")):
+            text = text.replace("\\n", "  ").replace("\\t", "  ").replace('\\"', ' "')  # of one length
+        return [Token(one.kind, one.text, begin + one.start) for one in tokens(text)]
 
     def _line_of_change(self, changeset: Changeset, number: int) -> int | None:
         """The line of the structured change that the statement comes from."""
