@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import get_args
@@ -15,9 +15,12 @@ from typing import get_args
 from pydantic import BaseModel
 
 from migrator.config import aws_maintenance, models
+from migrator.config.lint import OffRule
 from migrator.config.profiles import profile
 from migrator.config.rds import RdsSettings
 from migrator.config.sources import flatten
+from migrator.plans.findings import Rule, squawk
+from migrator.plans.findings.finder import FAMILIES
 from migrator.plans.gate import GateState
 from migrator.runs import record
 
@@ -103,6 +106,25 @@ def _record(model: type[BaseModel]) -> Callable[[], str]:
     return table
 
 
+def _rules(rules: Sequence[Rule]) -> Callable[[], str]:
+    """Rule, severity, what it finds, why, the safer way."""
+
+    def table() -> str:
+        rows = [[f"`{one.id}`", one.severity.value, one.finds, one.why, one.safer] for one in rules]
+        return _table(["rule", "severity", "finds", "why", "safer"], rows)
+
+    return table
+
+
+def _squawk(rules: Mapping[str, str], head: str) -> Callable[[], str]:
+    """A rule of squawk, and what is said of it."""
+
+    def table() -> str:
+        return _table(["rule of squawk", head], [[f"`{name}`", said] for name, said in rules.items()])
+
+    return table
+
+
 def _kind(annotation: object) -> str:
     if isinstance(annotation, UnionType):
         return " or ".join(_kind(one) for one in get_args(annotation))
@@ -152,6 +174,10 @@ _TABLES: dict[str, Callable[[], str]] = {
     "signing": _plain(models.SigningTable),
     "attestation": _plain(models.RequireAttestation),
     "report": _record(record.RunRecord),
+    **{f"rules-{family}": _rules(rules) for family, rules in FAMILIES.items()},
+    "squawk-answered": _squawk(squawk.ANSWERED, "looked for by"),
+    "squawk-left-out": _squawk(squawk.NOT_HERE, "why it is not asked"),
+    "lint-off": _plain(OffRule),
     **{f"report-{title}": _record(model) for model, title in _TITLES.items()},
 }
 
