@@ -178,8 +178,7 @@ class Legs:
     def _failed(self, code: str, record: RunRecord) -> None:
         error = record.error
         what = error.message if error is not None else str(record.outcome)
-        already = any(one.code == "apply_failed" for one in self._record.findings)
-        if code == "apply" and already:
+        if code == "apply" and any(one.code == "apply_failed" for one in self._record.findings):
             return  # told of already, changeset by changeset
         self._record.find(
             f"{code}_failed",

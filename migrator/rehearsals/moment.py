@@ -124,33 +124,34 @@ def _of_rows(name: str, before: TableRows, now: TableRows) -> Iterator[Loss]:
         number = abs(before.rows - now.rows)
         how = "are gone" if now.rows < before.rows else "are left behind"
         yield Loss(what=name, rows=number, how=f"{count(number, 'row')} {how}, of {before.rows:,} there were")
-        return
-    if (before.digest, before.columns) == (now.digest, now.columns):
-        return
-    seen = False
+    gone = [column for column in before.columns if column not in now.columns]
+    for column in gone:
+        filled = before.sketches[column].filled if column in before.sketches else None
+        values = f", and its value in {count(filled, 'row')}" if filled is not None else ""
+        yield Loss(what=name, column=column, rows=filled, how=f"is gone{values}")
+    if before.rows == now.rows and (before.digest, before.columns) != (now.digest, now.columns):
+        found = list(_of_values(name, before, now))
+        yield from found
+        if not found and not gone and before.columns.keys() == now.columns.keys():
+            yield Loss(what=name, rows=None, how=f"has other values in its {count(now.rows, 'row')}")
+
+
+def _of_values(name: str, before: TableRows, now: TableRows) -> Iterator[Loss]:
     for column, sketch in before.sketches.items():
-        if column not in now.columns:
-            seen = True
-            yield Loss(
-                what=name, column=column, rows=sketch.filled, how=f"is gone, and its value in {_rows(sketch.filled)}"
-            )
-        elif column in now.sketches:
-            after = now.sketches[column]
-            if lost := sketch.lost_in(after):
-                seen = True
-                yield _of_column(name, column, lost, sketch, after)
-            elif (extra := after.filled - sketch.filled) > 0:
-                seen = True
-                yield Loss(what=name, column=column, rows=extra, how=f"has a value in {_rows(extra)} that had none")
-    if not seen and before.columns.keys() <= now.columns.keys():
-        yield Loss(what=name, rows=None, how=f"has other values in its {count(now.rows, 'row')}")
+        if column not in now.sketches:
+            continue
+        after = now.sketches[column]
+        if lost := sketch.lost_in(after):
+            yield _of_column(name, column, lost, sketch, after)
+        elif (extra := after.filled - sketch.filled) > 0:
+            yield Loss(what=name, column=column, rows=extra, how=f"has a value in {count(extra, 'row')} that had none")
 
 
 def _of_column(table: str, column: str, lost: int, before: ColumnSketch, now: ColumnSketch) -> Loss:
     if now.filled == 0:
-        how = f"is empty in {_rows(lost)} that had a value"
+        how = f"is empty in {count(lost, 'row')} that had a value"
     else:
-        how = f"lost its value in {'' if lost == before.filled else 'at least '}{_rows(lost)}"
+        how = f"lost its value in {'' if lost == before.filled else 'at least '}{count(lost, 'row')}"
     return Loss(what=table, column=column, rows=lost, how=how)
 
 
@@ -199,7 +200,3 @@ def _sketches(session: Session, relation: Relation, named: Collection[str]) -> d
 
 def _own(found: Mapping[str, SequenceState]) -> dict[str, SequenceState]:
     return {name: state for name, state in found.items() if _LEDGER not in name.lower()}
-
-
-def _rows(number: int) -> str:
-    return count(number, "row")

@@ -1,12 +1,12 @@
-"""Each changeset applied by itself, and undone by itself, newest first: does its rollback restore what was there?
+"""Each changeset by itself: applied, undone, compared with what was there, applied again.
 
-Liquibase commits each, as the stepwise way and its ladder let it. Between any two the copy is looked at.
+So a rollback answers for itself alone, whatever those of other changesets do. Liquibase commits each, as the stepwise
+way and its ladder let it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import closing
 
 from migrator.errors import MigrationFailed, StepFailed
@@ -15,125 +15,126 @@ from migrator.liquibase.session import Liquibase
 from migrator.rehearsals import moment
 from migrator.rehearsals.moment import Moment
 from migrator.rehearsals.outlook import Outlook
-from migrator.rehearsals.record import RehearsalRecord
+from migrator.rehearsals.record import RehearsalRecord, RehearsedRecord
 from migrator.runs import liquibase_session
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
 
 _STAYS_PENDING = {"skipped", "failed_ignored"}
-_NOT_ITS_OWN = {
+_NOT_UNDONE = {
     "mark_ran": "was only marked as ran, so its rollback would undo what was never done",
     "reran": "had run before, so its rollback would undo more than this",
 }
 
 
 class OneByOne:
-    """The way up and down on one scratch copy, whose run is `trial`; what is found goes into `record`."""
+    """The changesets of `outlook` on one scratch copy, whose run is `trial`; what is found goes into `record`."""
 
     def __init__(self, trial: Run, outlook: Outlook, record: RehearsalRecord) -> None:
         self._trial = trial
         self._outlook = outlook
         self._record = record
-        self._moments: list[Moment] = []  # the one before each changeset that was applied, and the last
-        self._applied: list[int] = []  # their places among the changesets
+        self._tried = 0  # changesets that stay pending although they ran, so that they come first again
+        self._run_again: set[str] = set()  # tables that those of them write which run every time
+        self._applied = 0  # rows that the ledger has got
+        self._now = Moment(objects={}, tables={}, sequences={})
+        self.start = self._now  # the copy before anything was done
         self.written: dict[str, frozenset[str]] = {}  # key of a changeset -> the tables that it wrote
 
-    @property
-    def start(self) -> Moment:
-        """The copy before anything was done."""
-        return self._moments[0]
-
     def go(self) -> bool:
-        """Every changeset was applied and undone. Whether the copy is what it was.
+        """Every changeset was tried, as far as they can be applied. Whether the copy is what it was.
 
         Raises: StepFailed when the copy cannot be looked at.
         """
         with liquibase_session.opened(self._trial, mode="stepwise") as liquibase:
-            self._moments.append(self._look())
-            self._up(liquibase)
-            whole = self._down(liquibase)
-        return whole and not moment.losses(self.start, self._moments[-1])
+            self.start = self._now = self._look()
+            for place, changeset in enumerate(self._outlook.changesets):
+                if not self._try(liquibase, changeset, self._record.changesets[place], place):
+                    return False
+            return self._back_to_start(liquibase)
 
-    def _up(self, liquibase: Liquibase) -> None:
-        tried = 0  # changesets that stay pending although they ran, so that they come first again
-        for place, (changeset, told) in enumerate(zip(self._outlook.changesets, self._record.changesets, strict=True)):
-            self._say(f"applying {place + 1}/{len(self._outlook.changesets)} {changeset.key}", place)
-            began = time.monotonic()
-            try:
-                updated = liquibase.update(
-                    self._record.changelog, count=tried + 1, on_event=_ignore, timeout_s=self._timeout_s
-                )
-            except MigrationFailed as error:
-                told.status = "failed"
-                self._record.find(
-                    "apply_failed",
-                    _sentence(error.message),
-                    severity="error",
-                    hint=error.hint,
-                )
-                return
-            told.status, took_s = _result(updated, changeset)
-            told.apply_s = round(took_s if took_s is not None else time.monotonic() - began, 3)
-            if told.status in _STAYS_PENDING or changeset.run_always:
-                tried += 1
-            if told.status not in _STAYS_PENDING:
-                self._applied.append(place)
-                self.written[changeset.key] = updated.write_set
-                self._moments.append(self._look(_written(updated), self._moments[-1]))
-
-    def _down(self, liquibase: Liquibase) -> bool:
-        """Whether every changeset that was applied was undone."""
-        now = self._moments[-1]
-        for step in reversed(range(len(self._applied))):
-            changeset = self._outlook.changesets[self._applied[step]]
-            told = self._record.changesets[self._applied[step]]
-            if told.status in _NOT_ITS_OWN:
-                self._record.find(
-                    "not_undone",
-                    f"{changeset.key} {_NOT_ITS_OWN[told.status]}: neither it nor what came before it was undone.",
-                    severity="warning",
-                )
-                return False
-            if not changeset.has_rollback:
+    def _try(self, liquibase: Liquibase, changeset: Changeset, told: RehearsedRecord, place: int) -> bool:
+        """Whether the changeset is applied in the end, or passed over as it would be, so that the next can be tried."""
+        self._say("applying", changeset, place)
+        before, updated = self._now, self._apply(liquibase, changeset, "apply_failed")
+        if updated is None:
+            told.status = "failed"
+            return False
+        told.status, told.apply_s = _result(updated, changeset)
+        if told.status in _STAYS_PENDING:
+            self._tried += 1
+            return True
+        self._applied += 1
+        self.written[changeset.key] = updated.write_set
+        if told.status not in _NOT_UNDONE and changeset.has_rollback:
+            self._say("undoing", changeset, place)
+            is_applied = self._undo(liquibase, changeset, told, before=before, applied=updated)
+        else:
+            is_applied = True
+            self._now = self._look(_written(updated), before)
+            if changeset.has_rollback:
+                self._record.find("not_undone", f"{changeset.key} {_NOT_UNDONE[told.status]}.", severity="warning")
+            else:
                 told.rollback = "none"
-                self._note_others_without(self._applied[:step])
-                return False
-            self._say(f"undoing {len(self._applied) - step}/{len(self._applied)} {changeset.key}", step)
-            began = time.monotonic()
-            try:
-                updated = liquibase.rollback_count(self._record.changelog, 1, timeout_s=self._timeout_s)
-            except MigrationFailed as error:
-                told.rollback = "fails"
-                self._record.find(
-                    "rollback_fails",
-                    f"The rollback of {changeset.key} failed: {error.message}",
-                    severity="error",
-                    hint="Correct the rollback in the changelog.",
-                )
-                self._note_others_without(self._applied[:step])
-                return False
-            told.rollback_s = round(time.monotonic() - began, 3)
-            before, above = self._moments[step], now
-            now = self._look(_written(updated), above)
-            # What a changeset above has lost already is not this one's fault.
-            known = {(loss.what, loss.column) for loss in moment.losses(self._moments[step + 1], above)}
-            told.losses = [loss for loss in moment.losses(before, now) if (loss.what, loss.column) not in known]
-            told.rollback = "loses" if told.losses else "restores"
-        self._moments.append(now)
-        return True
+        if changeset.run_always:
+            self._tried += 1
+            self._run_again |= updated.write_set
+        return is_applied
 
-    def _note_others_without(self, places: Sequence[int]) -> None:
-        for place in places:
-            if not self._outlook.changesets[place].has_rollback:
-                self._record.changesets[place].rollback = "none"
+    def _undo(
+        self, liquibase: Liquibase, changeset: Changeset, told: RehearsedRecord, *, before: Moment, applied: Updated
+    ) -> bool:
+        """What the rollback loses is in the record. Whether the changeset is applied again."""
+        began = time.monotonic()
+        try:
+            undone = liquibase.rollback_count(self._record.changelog, 1, timeout_s=self._timeout_s)
+        except MigrationFailed as error:
+            told.rollback = "fails"
+            self._record.find(
+                "rollback_fails",
+                f"The rollback of {changeset.key} failed: {error.message}",
+                severity="error",
+                hint="Correct the rollback in the changelog.",
+            )
+            self._now = self._look()  # what it did before it failed may have been committed
+            return True
+        told.rollback_s = round(time.monotonic() - began, 3)
+        after = self._look(_both(applied, undone), before)
+        told.losses = [loss for loss in moment.losses(before, after) if loss.what not in self._run_again]
+        told.rollback = "loses" if told.losses else "restores"
+        again = self._apply(liquibase, changeset, "apply_again_failed")
+        self._now = self._look() if again is None else self._look(_written(again), after)
+        return again is not None
+
+    def _apply(self, liquibase: Liquibase, changeset: Changeset, code: str) -> Updated | None:
+        """None where it failed, which is in the record."""
+        try:
+            return liquibase.update(
+                self._record.changelog, count=self._tried + 1, on_event=_ignore, timeout_s=self._timeout_s
+            )
+        except MigrationFailed as error:
+            named = error.message if changeset.key in error.message else f"{changeset.key}: {error.message}"
+            when = "after its rollback, " if code == "apply_again_failed" else ""
+            self._record.find(code, _sentence(f"{when}{named}"), severity="error", hint=error.hint)
+            return None
+
+    def _back_to_start(self, liquibase: Liquibase) -> bool:
+        """Whether all of it could be undone, and the copy is what it was before."""
+        if any(one.rollback != "restores" for one in self._record.changesets) or self._run_again:
+            return False
+        try:
+            liquibase.rollback_count(self._record.changelog, self._applied, timeout_s=self._timeout_s)
+        except MigrationFailed:
+            return False  # a copy of its own will tell: in the run's own rollback
+        return not moment.losses(self.start, self._look())
 
     def _look(self, written: frozenset[str] | None = None, since: Moment | None = None) -> Moment:
         with closing(self._trial.session("verify", read_only=True)) as session:
             return moment.take(session, words=self._outlook.words, since=since, written=written)
 
-    def _say(self, text: str, done: int) -> None:
-        total = max(1, len(self._outlook.changesets))
-        self._trial.progress(StepName.APPLY, text, done / total)
+    def _say(self, doing: str, changeset: Changeset, place: int) -> None:
+        total = len(self._outlook.changesets)
+        self._trial.progress(StepName.VERIFY, f"{doing} {place + 1}/{total} {changeset.key}", place / total)
 
     @property
     def _timeout_s(self) -> float:
@@ -143,7 +144,7 @@ class OneByOne:
 def _result(updated: Updated, changeset: Changeset) -> tuple[str, float | None]:
     for result in reversed(updated.changesets):
         if (result.path, result.id, result.author) == (changeset.path, changeset.id, changeset.author):
-            return result.status, result.duration_s
+            return result.status, None if result.duration_s is None else round(result.duration_s, 3)
     raise StepFailed(
         f"Liquibase was to run {changeset.key} and ran {', '.join(r.id for r in updated.changesets) or 'nothing'}.",
         code="another_changeset",
@@ -153,6 +154,11 @@ def _result(updated: Updated, changeset: Changeset) -> tuple[str, float | None]:
 def _written(updated: Updated) -> frozenset[str] | None:
     """None where some of it ran outside a transaction, with no moment to look at its locks."""
     return None if updated.outside_transaction else updated.write_set
+
+
+def _both(one: Updated, other: Updated) -> frozenset[str] | None:
+    first, second = _written(one), _written(other)
+    return None if first is None or second is None else first | second
 
 
 def _ignore(_event: ChangesetEvent) -> None:

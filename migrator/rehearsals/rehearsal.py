@@ -1,7 +1,7 @@
 """A rehearsal: on a scratch copy apply, verify, roll back, prove that it is what it was, apply again, verify.
 
-First every changeset by itself, up and down (`one_by_one`): what its rollback loses is told by table and column. Then
-the real thing (`legs`): the run, its rollback and the run once more, with the steps that they have anywhere. The
+First every changeset by itself, up, down and up (`one_by_one`): what its rollback loses is told by table and column.
+Then the real thing (`legs`): the run, its rollback and the run once more, with the steps that they have anywhere. The
 target is only read.
 """
 

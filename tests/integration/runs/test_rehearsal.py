@@ -75,7 +75,7 @@ def test_what_a_rollback_does_not_bring_back_is_told_of_rows_tables_and_columns(
     assert of_weight.rows is not None
     assert of_weight.rows > 0
     assert any(one.what == "column public.price_audit.product_id" or one.column == "product_id" for one in found["4"])
-    assert "5" not in found
+    assert set(found) == {"1", "2", "3", "4"}
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_a_changeset_without_a_rollback_is_told_and_passes(shop: Shop) -> None:
 @pytest.mark.slow
 def test_a_rollback_that_fails_is_an_error(shop: Shop) -> None:
     record = rehearse(shop, shop.sql(NOTE, "\ncreate table gift (id int)\n--rollback drop table gifts"))
-    assert [one.rollback for one in record.changesets] == ["not_tried", "fails"]
+    assert [one.rollback for one in record.changesets] == ["restores", "fails"]
     assert record.errors[0].code == "rollback_fails"
     assert not record.passed
 
@@ -158,8 +158,7 @@ def test_what_runs_outside_a_transaction_and_what_stays_pending_is_rehearsed_too
     record = rehearse(shop, changelog)
     assert record.way == "stepwise"
     assert [one.status for one in record.changesets] == ["executed", "skipped", "executed", "executed"]
-    assert record.changesets[0].rollback == "restores"
-    assert record.changesets[3].rollback == "restores"
+    assert [one.rollback for one in record.changesets] == ["restores", "not_tried", "restores", "restores"]
 
 
 @pytest.mark.slow
