@@ -357,7 +357,7 @@ def staged(
     login = server.migrator.to(f"stage_{secrets.token_hex(4)}")
     with server.session() as admin:
         before = {name for name, _ in databases.run_databases(admin)}
-        # Copied by WAL, a sequence goes back in a crash: its page counts values as logged that only the template logged.
+        # Copied by WAL, a sequence goes back in a crash: its page counts values as logged that the template logged.
         by_file = " STRATEGY file_copy" if server.major >= 15 else ""
         create = f"CREATE DATABASE {{}} TEMPLATE {{}} OWNER {{}}{by_file}"
         _execute(admin, create, login.database, template.database, login.user)
