@@ -116,7 +116,9 @@ def _log(error: Exception) -> Path | None:
     now = datetime.now(UTC)
     text = "\n".join(
         [
-            f"migrator {__version__}, Python {platform.python_version()}, {platform.platform()}",
+            # not platform.platform(), which starts a program, with all that our environment holds
+            f"migrator {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()} "
+            f"{platform.machine()}",
             now.isoformat(),
             _safe("".join(traceback.format_exception(error))),
         ]
