@@ -6,6 +6,8 @@ COPY pyproject.toml requirements-run.lock README.md LICENSE migrator.toml /src/
 COPY migrator /src/migrator
 COPY changelogs /src/changelogs
 COPY checks /src/checks
+COPY .github/workflows /src/.github/workflows
+COPY .github/scripts /src/.github/scripts
 COPY docker/build.sh /src/docker/build.sh
 RUN /src/docker/build.sh /src /opt/migrator
 

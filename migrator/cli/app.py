@@ -24,6 +24,7 @@ from migrator.cli import (
     doctor,
     drift,
     dry_run,
+    github_commands,
     history,
     init,
     lint,
@@ -97,6 +98,7 @@ app.add_typer(attestation.app, name="attestation")
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(aws_commands.app, name="aws")
 app.add_typer(config_commands.app, name="config")
+app.add_typer(github_commands.app, name="github")
 app.add_typer(liquibase_commands.app, name="liquibase")
 
 

@@ -36,6 +36,10 @@ def read_outputs(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     lines = iter(path.read_text().splitlines())
     for line in lines:
+        plain, sign, value_here = line.partition("=")
+        if sign and "<<" not in plain:
+            found[plain] = value_here
+            continue
         name, _, end = line.partition("<<")
         value = []
         for text in lines:

@@ -1,0 +1,281 @@
+"""The shell of the GitHub action and of its workflows: what an input holds is one argument, and never code."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.test_reports_github import read_outputs
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / ".github" / "scripts"
+PROGRAM = Path(sys.executable).with_name("migrator")
+HOSTILE = [
+    "$(touch HARM)",
+    "`touch HARM`",
+    "x; touch HARM",
+    "x && touch HARM",
+    "x\ntouch HARM",
+    "x\n--url=postgresql://elsewhere/x",
+    "--set=backup.kinds=[]",
+    "-h",
+    "'; touch HARM; '",
+    '"; touch HARM; "',
+    "${HOME}",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/../../b",
+    "*",
+    "x|touch HARM",
+    "x>HARM",
+    "::set-output name=x::y",
+]
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """A program that writes its arguments down."""
+    path = tmp_path / "echo-arguments"
+    path.write_text(f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open('arguments.json', 'w'))\n")
+    path.chmod(0o755)
+    return path
+
+
+def call(script: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPTS / script],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **env},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def arguments(folder: Path) -> list[str]:
+    found: list[str] = json.loads((folder / "arguments.json").read_text())
+    return found
+
+
+def test_every_input_becomes_its_argument(tmp_path: Path, echo: Path) -> None:
+    (tmp_path / "migrator.toml").touch()
+    done = call(
+        "migrate.sh",
+        tmp_path,
+        MIGRATOR=str(echo),
+        COMMAND="backup verify",
+        ENVIRONMENT="staging",
+        CHANGELOG="changelogs/2026.02 x/changelog.xml",
+        CONFIG="migrator.toml",
+        PLAN="plan.json",
+        ARGUMENTS='--set\nlimits.drain_s=5\n\n--reason=it\'s $(date) `now`; "quoted"\n',
+    )
+    assert done.returncode == 0, done.stderr
+    assert arguments(tmp_path) == [
+        *("backup", "verify", "changelogs/2026.02 x/changelog.xml", "--env", "staging"),
+        *("--config", "migrator.toml", "--plan", "plan.json"),
+        *("--set", "limits.drain_s=5", '--reason=it\'s $(date) `now`; "quoted"'),
+    ]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("name", ["COMMAND", "ENVIRONMENT", "CHANGELOG", "CONFIG", "PLAN"])
+def test_an_input_that_is_no_name_is_refused(tmp_path: Path, echo: Path, name: str, value: str) -> None:
+    inputs = {"COMMAND": "run", "ENVIRONMENT": "staging", "CHANGELOG": "a.sql", name: value}
+    done = call("migrate.sh", tmp_path, MIGRATOR=str(echo), **inputs)
+    assert done.returncode == 2
+    assert "::error title=migrator::The input" in done.stderr
+    assert not (tmp_path / "arguments.json").exists()
+    assert not (tmp_path / "HARM").exists()
+    assert len(value) < 3 or value not in done.stderr  # nor is it a command of the log
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_an_argument_is_passed_on_as_it_is(tmp_path: Path, echo: Path, value: str) -> None:
+    done = call("migrate.sh", tmp_path, MIGRATOR=str(echo), COMMAND="run", ARGUMENTS=value)
+    assert done.returncode == 0, done.stderr
+    assert arguments(tmp_path) == ["run", *value.split("\n")]
+    assert not (tmp_path / "HARM").exists()
+
+
+def test_the_real_program_is_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.sql").write_text("--liquibase formatted sql\n--changeset kim:1\ndrop table customer;\n")
+    output, summary = tmp_path / "output", tmp_path / "summary"
+    done = call(
+        "migrate.sh",
+        tmp_path,
+        MIGRATOR=str(PROGRAM),
+        COMMAND="run",
+        ENVIRONMENT="nowhere",
+        CHANGELOG="bad.sql",
+        GITHUB_ACTIONS="true",
+        GITHUB_OUTPUT=str(output),
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("action", "subject", "loss", "expected"),
+    [
+        ("status", "", "false", ("status", "staging", [])),
+        ("recover", "", "true", ("recover", "staging", [])),
+        ("maintenance off", "", "false", ("maintenance off", "staging", [])),
+        ("resume", "r1", "false", ("resume", "", ["r1"])),
+        ("resume --back", "r1", "false", ("resume", "", ["r1", "--back"])),
+        ("rollback", "r1", "false", ("rollback", "staging", ["r1", "--yes"])),
+        ("rollback", "r1", "true", ("rollback", "staging", ["r1", "--yes", "--accept-loss"])),
+        ("backup restore", "b1", "false", ("backup restore", "staging", ["b1", "--confirm", "staging"])),
+    ],
+)
+def test_a_recovery_is_the_command_that_it_names(
+    tmp_path: Path, action: str, subject: str, loss: str, expected: tuple[str, str, Sequence[str]]
+) -> None:
+    output = tmp_path / "output"
+    inputs = {"ACTION": action, "SUBJECT": subject, "ENVIRONMENT": "staging", "ACCEPT_LOSS": loss}
+    done = call("recovery.sh", tmp_path, GITHUB_OUTPUT=str(output), **inputs)
+    assert done.returncode == 0, done.stderr
+    found = read_outputs(output)
+    said = (found["command"], found["environment"], found["arguments"].splitlines())
+    assert said == (expected[0], expected[1], list(expected[2]))
+
+
+@pytest.mark.parametrize("subject", ["", *HOSTILE])
+def test_a_recovery_of_nothing_that_could_be_named_is_refused(tmp_path: Path, subject: str) -> None:
+    output = tmp_path / "output"
+    done = call(
+        "recovery.sh", tmp_path, GITHUB_OUTPUT=str(output), ACTION="rollback", SUBJECT=subject, ENVIRONMENT="staging"
+    )
+    assert done.returncode == 2
+    assert not output.exists()
+    assert not (tmp_path / "HARM").exists()
+
+
+def test_scripts_may_be_executed_and_stop_at_the_first_error() -> None:
+    for script in SCRIPTS.glob("*.sh"):
+        assert script.stat().st_mode & stat.S_IXUSR, script
+        assert "set -euo pipefail" in script.read_text(), script
+
+
+def test_no_workflow_puts_an_input_into_shell_code() -> None:
+    for path in [*(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / "action.yml"]:
+        document = yaml.safe_load(path.read_text())
+        jobs = document.get("jobs", {"action": document.get("runs", {})})
+        for job in jobs.values():
+            for step in job.get("steps", []):
+                assert "${{" not in step.get("run", ""), (path.name, step)
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> Path:
+    """A `gh` that keeps one pull request's comments in a file, by GitHub's API."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "gh"
+    program.write_text(
+        f"""#!{sys.executable}
+import json, pathlib, sys
+store = pathlib.Path({str(tmp_path / "comments.json")!r})
+comments = json.loads(store.read_text()) if store.exists() else []
+words = sys.argv[1:]
+method = words[words.index("--method") + 1] if "--method" in words else "GET"
+if method == "GET":
+    for one in comments:
+        if one["body"].startswith("<!-- migrator -->"):
+            print(one["id"])
+else:
+    body = words[words.index("--raw-field") + 1].partition("=")[2]
+    path = next(word for word in words if word.startswith("repos/"))
+    if method == "POST":
+        assert path == "repos/acme/shop/issues/7/comments", path
+        comments.append({{"id": len(comments) + 100, "body": body}})
+    else:
+        one = next(one for one in comments if path == f"repos/acme/shop/issues/comments/{{one['id']}}")
+        one["body"] = body
+store.write_text(json.dumps(comments))
+"""
+    )
+    program.chmod(0o755)
+    return folder
+
+
+def test_there_is_one_comment_and_it_is_updated(tmp_path: Path, github: Path) -> None:
+    comment = tmp_path / "comment.md"
+    (tmp_path / "comments.json").write_text(json.dumps([{"id": 5, "body": "Looks good to me"}]))
+    env = {"REPOSITORY": "acme/shop", "NUMBER": "7", "COMMENT": str(comment), "GH_TOKEN": "x"}
+    for text in ("first $(touch HARM)", "second"):
+        comment.write_text(f"<!-- migrator -->\n{text}\n")
+        done = call("comment.sh", tmp_path, PATH=f"{github}:{os.environ['PATH']}", **env)
+        assert done.returncode == 0, done.stderr
+    found = [one["body"] for one in json.loads((tmp_path / "comments.json").read_text())]
+    assert found == ["Looks good to me", "<!-- migrator -->\nsecond"]
+    assert not (tmp_path / "HARM").exists()
+
+
+def test_without_the_right_to_comment_the_job_goes_on(tmp_path: Path) -> None:
+    comment, summary = tmp_path / "comment.md", tmp_path / "summary"
+    comment.write_text("<!-- migrator -->\ntext\n")
+    broken = tmp_path / "bin" / "gh"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    done = call(
+        "comment.sh",
+        tmp_path,
+        PATH=f"{broken.parent}:{os.environ['PATH']}",
+        REPOSITORY="acme/shop",
+        NUMBER="7",
+        COMMENT=str(comment),
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "::notice" in done.stdout
+    assert "text" in summary.read_text()
+
+
+@pytest.mark.slow
+def test_a_pull_request_is_linted_and_rehearsed(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=kim", "-c", "user.email=kim@example.org"]
+        return subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    for number, sql in ((1, "create table t (id bigint primary key, name text not null);"), (2, "drop table t;")):
+        release = tmp_path / "changelogs" / f"{number}"
+        release.mkdir(parents=True)
+        (release / "changelog.sql").write_text(f"--liquibase formatted sql\n--changeset kim:{number}\n{sql}\n")
+        if number == 1:
+            git("init", "-q")
+        git("add", "changelogs")
+        git("commit", "-qm", f"release {number}")
+    base = git("rev-parse", "HEAD~1").strip()
+    env = {name: value for name, value in os.environ.items() if name.startswith(("XDG_", "HOME"))}
+    output = tmp_path / "output"
+    done = call(
+        "validate.sh",
+        tmp_path,
+        MIGRATOR=str(PROGRAM),
+        BASE=base,
+        GITHUB_OUTPUT=str(output),
+        RUNNER_TEMP=str(tmp_path),
+        GITHUB_ACTIONS="true",
+        **{**env, "HOME": os.environ["HOME"]},
+    )
+    comment = Path(read_outputs(output)["comment"]).read_text()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert comment.startswith("<!-- migrator -->\n")
+    assert "::error file=changelogs/2/changelog.sql,line=3" in done.stdout
+    assert "changelogs/1/changelog.sql" not in comment.partition("### Rehearsal")[2]
+    assert "| `changelogs/2/changelog.sql` |" in comment
+    assert (tmp_path / "findings.sarif").is_file()
