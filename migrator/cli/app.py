@@ -25,6 +25,7 @@ from migrator.cli import (
     drift,
     dry_run,
     github_commands,
+    grants,
     history,
     init,
     lint,
@@ -90,6 +91,7 @@ app.command()(drift.drift)
 app.command()(clean.clean)
 app.command()(init.init)
 app.command()(doctor.doctor)
+app.command()(grants.grants)
 app.command()(history.history)
 app.command()(history.show)
 app.command()(demo.demo)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator.cli.findings import Finding, existing, failed, free_bytes
+from migrator.cli.findings import Finding, Status, existing, failed, free_bytes
+from migrator.config.store import is_s3, s3_address
 from migrator.errors import MigratorError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _of_target(environment: Environment, login: Login, target: PgSession) -> Ite
         return
     with admin:
         yield Finding(name="maintenance database", status="ok", detail=database)
-        yield from _privileges(environment, login, admin)
+        yield from _privileges(environment, login, target, admin)
 
 
 def _server(server: ServerInfo, found: list[Obstacle]) -> Iterator[Finding]:
@@ -82,35 +83,28 @@ def _server(server: ServerInfo, found: list[Obstacle]) -> Iterator[Finding]:
         yield Finding(name="server", status="ok", detail="a primary of a supported version")
 
 
-def _privileges(environment: Environment, login: Login, admin: PgSession) -> Iterator[Finding]:
+def _privileges(environment: Environment, login: Login, target: PgSession, admin: PgSession) -> Iterator[Finding]:
     from migrator.plans import obstacles
-    from migrator.postgres import databases
+    from migrator.plans import rights as tiers
+    from migrator.postgres import databases, rights
 
-    fenced = environment.maintenance.database != "none"
-    copies = environment.backup.restore != "never" or "clone" in environment.backup.kinds or environment.bluegreen
-    found = obstacles.of_privileges(admin, login.database, fenced=fenced, creates_databases=copies, terminates=fenced)
-    yield from _problems("privileges", found)
-    rows = admin.rows(
-        "SELECT rolsuper, pg_has_role(session_user, 'pg_monitor', 'usage'), session_user"
-        " FROM pg_roles WHERE rolname = session_user"
-    )
-    superuser, monitors, user = rows[0]
-    if monitors != "t":
-        yield Finding(
-            name="privileges",
-            status="warning",
-            detail=f"{user} does not see what others' sessions do",
-            remedy=f'GRANT pg_monitor TO "{user}"',
-        )
-    elif superuser == "t":
+    [(superuser, user)] = admin.rows("SELECT rolsuper, session_user FROM pg_roles WHERE rolname = session_user")
+    found = rights.read(target, user or "", databases=(login.database, environment.maintenance_database))
+    tier = tiers.tier_of(environment)
+    lacking = [need for need in tiers.of(tier, found) if not need.held]
+    for need in lacking:
+        status: Status = "warning" if need.helpful else "problem"
+        yield Finding(name="privileges", status=status, detail=need.lacks, remedy=need.sql)
+    if superuser == "t":
         yield Finding(
             name="privileges",
             status="warning",
             detail=f"{user} is a superuser: whoever else uses this login passes every fence",
-            remedy="use a role with CREATEDB in pg_signal_backend and pg_monitor that owns the database",
+            remedy=f"use a role with the rights of: migrator grants --env {environment.name} --role NAME",
         )
-    elif not found:
-        yield Finding(name="privileges", status="ok", detail=f"{user} may do all that a run does")
+    elif not lacking:
+        what = f"{user} has every right of the tier {tier.value}: {tier.enough_for}"
+        yield Finding(name="privileges", status="ok", detail=what)
     yield from _problems("database", obstacles.of_database(admin, login.database, offline=False))
     for folder in databases.orphan_folders(admin):
         yield Finding(
@@ -146,6 +140,8 @@ def _client_tools(login: Login, major: int) -> Finding:
 def _store(environment: Environment, database_bytes: int | None) -> Finding:
     from migrator.reports import wording
 
+    if environment.backup.kinds and is_s3(environment.backup.store):
+        return _bucket(environment)
     store = Path(environment.backup.store)
     folder, free = existing(store), free_bytes(store)
     if not environment.backup.kinds:
@@ -170,6 +166,23 @@ def _store(environment: Environment, database_bytes: int | None) -> Finding:
             remedy="make room, or give backup.store another folder",
         )
     return Finding(name="store", status="ok", detail=f"{room}; the database has {needed}")
+
+
+def _bucket(environment: Environment) -> Finding:
+    from migrator.aws.account import account_of
+    from migrator.backups.store.bucket import Bucket
+
+    bucket = Bucket(
+        address=s3_address(environment.backup.store),
+        settings=environment.store,
+        account=account_of(environment.aws),
+    )
+    try:
+        bucket.check()
+    except MigratorError as error:
+        return failed("store", error)
+    how = "each dump on this machine first" if environment.store.spool else "streamed"
+    return Finding(name="store", status="ok", detail=f"{bucket.address} can be seen; {how}")
 
 
 def _embedded() -> Finding:
