@@ -40,7 +40,7 @@ def test_killed_rehearsal_leaves_only_what_clean_drops(stage: Stage, moment: str
 @pytest.mark.parametrize("deed", ["int", "term"])
 def test_interrupted_rehearsal_leaves_nothing(stage: Stage, deed: str) -> None:
     answer = stage.victim("progress:applying", deed, "rehearse", "good.sql")
-    assert answer.code == 10, answer.err
+    assert answer.code == 130, answer.err
     stage.assert_as_it_was()
 
 
