@@ -23,8 +23,8 @@ def clean(
 ) -> None:
     """Drop the databases that were kept after a swap, and clones, once they are older than backup.keep_days.
 
-    Shows which, asks, and drops them. Those of other databases and of unfinished runs are left alone, and so are side
-    databases of halted runs: they are evidence.
+    Shows which, asks, and drops them, and scratch databases that a killed dry run or rehearsal left. Those of other
+    databases and of unfinished runs are left alone, and so are side databases of halted runs: they are evidence.
 
     \b
     migrator clean --env production

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from psycopg import sql
 
 from migrator.errors import MigrationFailed, TransactionLost, VerificationFailed
 from migrator.liquibase.models import Changeset, ChangesetEvent
 from migrator.liquibase.session import Liquibase
-from migrator.plans import impact
 from migrator.postgres import connect, sequences
 from migrator.postgres.sequences import SequenceState
 from migrator.postgres.session import Session
@@ -116,25 +116,23 @@ class Trying:
 
     def _heard(self, event: ChangesetEvent, sentry: Sentry) -> None:
         key = f"{event.path}::{event.id}::{event.author}"
-        for number, changeset in enumerate(self.record.changesets, start=1):
-            if changeset.key != key:
-                continue
-            match event.kind:
-                case "will_run":
-                    sentry.running(key)
-                    total = len(self.record.changesets)
-                    self.trial.progress(StepName.APPLY, f"{number}/{total} {key}", (number - 1) / total)
-                case "measured":
-                    self._measured(changeset, Measured.model_validate(event.measured))
-                case "ran" | "skipped":
-                    changeset.status = _STATUSES.get(event.status or "", event.status or "executed")
-                case "failed":
-                    changeset.status = "failed"
+        number, changeset = self._places.get(key, (0, None))
+        if changeset is None:
             return
+        match event.kind:
+            case "will_run":
+                sentry.running(key)
+                total = len(self._places)
+                self.trial.progress(StepName.APPLY, f"{number}/{total} {key}", (number - 1) / total)
+            case "measured":
+                self._measured(changeset, Measured.model_validate(event.measured))
+            case "ran" | "skipped":
+                changeset.status = _STATUSES.get(event.status or "", event.status or "executed")
+            case "failed":
+                changeset.status = "failed"
 
     def _measured(self, changeset: TriedChangeset, found: Measured) -> None:
-        planned = self._planned(changeset)
-        named = impact.of([planned], self.outlook.relations).named if planned is not None else frozenset()
+        named = self.outlook.tables_of(self._planned[changeset.key]) if found.rows else frozenset()
         effects.note(changeset, found, named=named, target=self.target, real=self.record.durations_known)
         self._began_at[changeset.key] = found.at_s
         for lock in changeset.locks:  # until the changeset's own commit; longer in one transaction, see `_hold`
@@ -148,8 +146,14 @@ class Trying:
                 hint="Correct the changeset; a run refuses what is hidden.",
             )
 
-    def _planned(self, changeset: TriedChangeset) -> Changeset | None:
-        return next((one for one in self.outlook.changesets if one.key == changeset.key), None)
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[int, TriedChangeset]]:
+        """Key of a changeset -> its number, from 1 on, and its part of the record."""
+        return {one.key: (number, one) for number, one in enumerate(self.record.changesets, start=1)}
+
+    @cached_property
+    def _planned(self) -> Mapping[str, Changeset]:
+        return {one.key: one for one in self.outlook.changesets}
 
     def _hold(self, until_s: float) -> None:
         """In one transaction a lock is held from its changeset to the commit."""

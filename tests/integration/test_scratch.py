@@ -17,6 +17,7 @@ from migrator.postgres.throwaway import Mark
 from migrator.rehearsals import scratch
 from migrator.rehearsals.scratch import Origin, Place
 from migrator.runs import byhand
+from migrator.runs.byhand import kept
 from migrator.runs.run import Run
 from tests.conftest import Server
 from tests.shop import ENVIRONMENT, Shop
@@ -151,10 +152,18 @@ def test_what_a_killed_process_left_is_dropped_by_the_next(run: Run, server: Ser
             admin.execute(f'create database "{name}" owner migrator')
         throwaway.put(admin, left, mark)
         throwaway.put(admin, foreign, Mark(environment="x", target="another", origin="schema", since=mark.since))
-        with scratch.made(run, Origin.parse("empty")):
+        assert [(one.name, one.kind) for one in kept_of(run)] == [(left, "scratch")]
+        with scratch.made(run, Origin.parse("empty")) as copy:
+            assert copy.name not in [one.name for one in kept_of(run)], "what is in use is not for clean"
             assert left not in made_databases(server)
             assert foreign in made_databases(server)
         databases.drop(admin, foreign)
+
+
+def kept_of(run: Run) -> tuple[kept.Kept, ...]:
+    return kept.listing(
+        run.config, run.environment, run.the_admin(), database=run.database, system_identifier="unknown"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "schema x", "backup", "dump:", "nothing", "clone:"])

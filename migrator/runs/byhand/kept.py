@@ -17,7 +17,7 @@ from migrator.backups.manifest import Manifest
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
 from migrator.errors import MaintenanceFailed, Refused, Unfinished
-from migrator.postgres import databases, fence, properties, sessions
+from migrator.postgres import databases, fence, properties, sessions, throwaway
 from migrator.postgres.databases import RunDatabase
 from migrator.postgres.fence import Fence
 from migrator.postgres.session import Session
@@ -26,6 +26,7 @@ from migrator.runs.byhand.verify import TRIAL
 from migrator.runs.journal import Journal
 from migrator.runs.journal_entries import StoredRun
 
+_WHAT = {"old": "old database", "trial": "side database of a verification", "scratch": "scratch database"}
 _BEGUN = re.compile(r"(?P<when>\d{8}t\d{6})_[0-9a-f]+")
 
 
@@ -35,7 +36,9 @@ class Kept:
 
     name: str
     oid: int
-    kind: str  # old: it was swapped out; clone: a backup; trial: left by a verification that was killed
+    kind: (
+        str  # old: it was swapped out; clone: a backup; trial, scratch: left by a verification or a try that was killed
+    )
     run_id: str
     since: datetime | None = None
     droppable_from: datetime | None = None
@@ -78,8 +81,8 @@ def listing(
         made = [one for one in databases.run_databases(admin) if one.name.endswith("_old")]
         found = [_old(one, target, admin, journal, open_runs, days) for one in made]
         clones = list(_clones(stores.of_environment(config, environment).list(), target, admin, open_runs, days))
-    trials = _trials(target, admin)
-    return tuple(sorted((*(one for one in found if one is not None), *clones, *trials), key=lambda one: one.name))
+    left = (*_trials(target, admin), *_scratches(target, admin))
+    return tuple(sorted((*(one for one in found if one is not None), *clones, *left), key=lambda one: one.name))
 
 
 def drop(admin: Session, kept: Kept, *, now: datetime) -> None:
@@ -164,6 +167,13 @@ def _trials(target: _Target, admin: Session) -> Iterator[Kept]:
             yield _with_retention(kept, [_begun(made.run_id)], days=0)
 
 
+def _scratches(target: _Target, admin: Session) -> Iterator[Kept]:
+    """Databases of dry runs and rehearsals whose process is gone."""
+    for left in throwaway.leftovers(admin, environment=target.environment, target=target.database):
+        kept = Kept(name=left.name, oid=left.oid, kind="scratch", run_id=left.run_id, why_not="")
+        yield _with_retention(kept, [_begun(left.run_id)], days=0)
+
+
 def _stored(journal: Journal, run_id: str) -> StoredRun | None:
     try:
         return journal.get(run_id)
@@ -223,7 +233,9 @@ def as_json(kept: Kept, *, now: datetime) -> Mapping[str, object]:
 
 def told(kept: Kept, *, now: datetime) -> str:
     """One line for a person."""
-    what = {"old": "old database", "trial": "side database of a verification"}.get(kept.kind, kept.kind)
+    what = _WHAT.get(kept.kind, kept.kind)
+        kept.kind, kept.kind
+    )
     if kept.droppable_from is None or kept.since is None:
         return f"kept {what} {kept.name}: {kept.why_not}; clean leaves it alone"
     date = f"{kept.droppable_from:%Y-%m-%d %H:%M} UTC"
