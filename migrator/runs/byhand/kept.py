@@ -234,8 +234,6 @@ def as_json(kept: Kept, *, now: datetime) -> Mapping[str, object]:
 def told(kept: Kept, *, now: datetime) -> str:
     """One line for a person."""
     what = _WHAT.get(kept.kind, kept.kind)
-        kept.kind, kept.kind
-    )
     if kept.droppable_from is None or kept.since is None:
         return f"kept {what} {kept.name}: {kept.why_not}; clean leaves it alone"
     date = f"{kept.droppable_from:%Y-%m-%d %H:%M} UTC"
