@@ -27,7 +27,7 @@ from migrator.runs import record
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals"}
-_NOT_HERE = {"login", "require_attestation", "rds"}  # accepted by name without an effect in this version; has its own table
+_NOT_HERE = {"login", "require_attestation", "rds"}  # has no effect; have their own tables
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
 

@@ -206,6 +206,10 @@ def _rds(environment: Environment, role: Role, where: Where) -> Iterator[Stateme
         # The resource is the instance's own id, which only RDS knows: DbiResourceId, or DbClusterResourceId.
         arn = where.arn("rds-db", f"dbuser:*/{login.user}")
         yield Statement(sid="RdsLogin", actions=("rds-db:connect",), resources=(arn,))
+    if kinds & {"rds", "aurora"} and role == "prune":
+        gone = tuple(where.arn("rds", f"{what}:{SNAPSHOTS}") for what in ("snapshot", "cluster-snapshot"))
+        deletes = ("rds:DeleteDBSnapshot", "rds:DeleteDBClusterSnapshot")
+        yield Statement(sid="RdsPrune", actions=deletes, resources=gone)
     if not kinds or role == "prune":
         return
     told = endpoint(login.host) if login is not None else None

@@ -102,6 +102,18 @@ class Cluster:
         return arn
 
     @effect(Effect.PROVIDER_CALL)
+    def delete(self, snapshot: str) -> None:
+        """The snapshot is gone. Safe to repeat. Raises: BackupFailed."""
+        try:
+            self._rds.idempotent(
+                lambda rds: rds.delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=snapshot),
+                doing=f"Deleting {snapshot}",
+            )
+        except BackupFailed as error:
+            if code_of(error) not in _NO_SNAPSHOT:
+                raise
+
+    @effect(Effect.PROVIDER_CALL)
     def restore(self, snapshot: str, original: Mapping[str, Any], new_id: str, tags: Mapping[str, str]) -> None:
         """Another cluster with a writer is being made of the snapshot, with every setting. Safe to repeat."""
         accepted = rds_settings.accepted(self.account.client("rds"), "RestoreDBClusterFromSnapshot")

@@ -129,6 +129,17 @@ class Instance:
         return arn
 
     @effect(Effect.PROVIDER_CALL)
+    def delete(self, snapshot: str) -> None:
+        """The snapshot is gone. Safe to repeat. Raises: BackupFailed."""
+        try:
+            self._rds.idempotent(
+                lambda rds: rds.delete_db_snapshot(DBSnapshotIdentifier=snapshot), doing=f"Deleting {snapshot}"
+            )
+        except BackupFailed as error:
+            if code_of(error) not in _NO_SNAPSHOT:
+                raise
+
+    @effect(Effect.PROVIDER_CALL)
     def restore(self, snapshot: str, original: Mapping[str, Any], new_id: str, tags: Mapping[str, str]) -> None:
         """Another instance is being made of the snapshot, with every setting of the original. Safe to repeat."""
         rds_client = self.account.client("rds")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.cli import backup_restore, opening, output
+from migrator.cli import backup_restore, opening, output, rds_restore
 from migrator.cli.confirm import confirm
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
 from migrator.errors import BackupFailed, UsageError
@@ -245,6 +245,7 @@ def prune(
 
 
 app.command(name="restore")(backup_restore.restore)
+app.command(name="swap")(rds_restore.swap)
 
 
 @contextmanager

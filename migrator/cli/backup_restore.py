@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.cli import conduct, opening, output
+from migrator.cli import conduct, opening, output, rds_restore
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
 from migrator.errors import Refused
 
@@ -38,12 +38,15 @@ def restore(
     of the database: 0 it is the backup, 3 refused, 4 a run is at work, 5 failed and as before, 8 it is the backup with
     something left to do, 9 a person is needed, 10 not ended (migrator resume).
 
+    A backup of RDS (rds, aurora, pitr) is restored as another server, and no name is swapped: `migrator backup swap`
+    does that.
+
     \b
     migrator backup restore 20261123t175103_4f1c-production --env production
     migrator backup restore 20261123t175103_4f1c-production --env production --confirm production --json
     """
-    from migrator.runs import byhand, engine
-    from migrator.runs.byhand import restoring
+    from migrator.runs import byhand, engine, stores
+    from migrator.runs.byhand import beside, restoring
     from migrator.runs.journal import Journal
 
     loaded = opening.configuration(config, overrides=overrides, required=False)
@@ -56,11 +59,16 @@ def restore(
         reporter=conduct.reporter(silent=as_json),
     )
     try:
+        found = stores.of(run).read(backup_id)
+        if beside.is_of_server(found):
+            rds_restore.restore_beside(run, found, as_json=as_json)
+            run.close()
+            return
         output.note("reading the backup, and comparing the database with it")
         seen = restoring.preview(run, backup_id)
         for line in _lines(run, seen):
             output.note(line)
-        _ask(environment.name, confirm, run.database)
+        ask(environment.name, confirm, run.database)
     except BaseException:
         run.close()
         raise
@@ -85,7 +93,7 @@ def _lines(run: Run, seen: Preview) -> list[str]:
     return lines
 
 
-def _ask(name: str, given: str | None, database: str) -> None:
+def ask(name: str, given: str | None, database: str) -> None:
     """Raises: Refused for another name, and where there is nobody to ask."""
     if given is None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -168,7 +168,7 @@ def finish(run: Run) -> str | None:
         notes.append(f"automated backups {pitr.check(found, settings)}")
         facts["moment"] = run.now().isoformat()
     _publish(run, server, found, facts, began_at=began_at)
-    run.prove(f"RDS has a way back for all of {found.id}: {'; '.join(notes)}.")
+    run.prove(f"Backup at RDS of all of {found.id}: {'; '.join(notes)}.")
     if not run.offline:
         run.not_proven(f"That the backup of {found.id} is of the very moment of the fingerprints: others were writing.")
     return "; ".join(notes)

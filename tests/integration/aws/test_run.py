@@ -1,0 +1,206 @@
+"""A whole guarded run with everything at AWS: maintenance, a snapshot, the migration, and the way back by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from migrator.runs.record import Outcome
+from tests import shop as shops
+from tests.conftest import Server
+from tests.integration.aws.providers import AlbCase, EcsCase, SsmCase
+from tests.integration.aws.server import REGION, Shop
+from tests.integration.runs.conftest import template as template  # noqa: PLC0414  a fixture
+
+BUCKET = "shop-backups"
+GOOD = "\nalter table customer add column nickname text;\n--rollback alter table customer drop column nickname;"
+FAILS = "\nalter table customer add constraint impossible check (id < 0);"
+STORY: list[str] = []  # one for all tests: clients outlive them
+WATCHED = {
+    "ecs:UpdateService": "ecs",
+    "elbv2:CreateRule": "alb on",
+    "elbv2:DeleteRule": "alb off",
+    "ssm:PutParameter": "ssm on",
+    "ssm:DeleteParameter": "ssm off",
+    "rds:CreateDBSnapshot": "snapshot",
+}
+
+
+@pytest.fixture
+def shop(server: Server, template: Any, tmp_path: Any) -> Iterator[shops.Shop]:
+    with shops.database(server, template=template(server)) as login:
+        yield shops.Shop(server=server, login=login, folder=tmp_path)
+
+
+@pytest.fixture
+def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happened at the server, in order."""
+    from migrator.aws.account import Account
+
+    told = STORY
+    told.clear()
+    real = Account.client
+
+    def client(self: Account, name: str) -> Any:
+        made = real(self, name)
+        if not hasattr(made, "told"):
+            made.told = made._make_api_call
+
+            def through(operation: str, parameters: Any) -> Any:
+                answer = made.told(operation, parameters)
+                call = f"{name}:{operation}"
+                if call in WATCHED:
+                    what = WATCHED[call]
+                    told.append(f"ecs {'off' if parameters['desiredCount'] else 'on'}" if what == "ecs" else what)
+                return answer
+
+            made._make_api_call = through
+        return made
+
+    monkeypatch.setattr(Account, "client", client)
+    return told
+
+
+@pytest.fixture
+def held(at_aws: Shop) -> tuple[AlbCase, EcsCase, SsmCase]:
+    return AlbCase.of(at_aws), EcsCase.of(at_aws), SsmCase.of(at_aws)
+
+
+def configured(
+    shop: shops.Shop, endpoint: str, at_aws: Shop, held: tuple[AlbCase, EcsCase, SsmCase], monkeypatch: Any
+) -> None:
+    """The shop stands on an "RDS" that is the test's own server, and everything else is at AWS."""
+    from moto.rds.models import DBInstance
+
+    alb, ecs, ssm = held
+    name = f"shop-{at_aws.key}"
+    at_aws.account.client("rds").create_db_instance(
+        DBInstanceIdentifier=name,
+        DBInstanceClass="db.t3.medium",
+        Engine="postgres",
+        EngineVersion="16.3",
+        AllocatedStorage=20,
+        MasterUsername="postgres",
+        MasterUserPassword="not a secret",
+        Port=shop.login.port,
+        BackupRetentionPeriod=7,
+    )
+    monkeypatch.setattr(DBInstance, "address", property(lambda _self: shop.login.host), raising=False)
+    shop.toml = f"""
+[environments.staging.aws]
+region = "{REGION}"
+endpoint_url = "{endpoint}"
+[environments.staging.rds]
+instance = "{name}"
+poll_s = 0.1
+[environments.staging.maintenance]
+outside = [
+  {{ type = "alb", listener = "{alb.listener}" }},
+  {{ type = "ecs", cluster = "{ecs.cluster}", service = "{ecs.service}", poll_s = 0.1 }},
+  {{ type = "ssm", parameter = "{ssm.name}" }},
+]
+[environments.staging.backup]
+kinds = ["rds", "pitr"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_order_of_maintenance_backup_and_migration(
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    story: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    succeeds: bool,
+) -> None:
+    configured(shop, endpoint, at_aws, held, monkeypatch)
+    before = [case.world() for case in held]
+    story.clear()
+
+    class Watches(shops.SilentReporter):
+        def changeset(self, *_args: Any) -> None:
+            if "migration" not in story:
+                story.append("migration")
+                assert all(case.holds() for case in held)
+
+    record = shop.run(shop.sql(GOOD, *([] if succeeds else [FAILS])), reporter=Watches())
+    assert record.outcome is (Outcome.MIGRATED if succeeds else Outcome.ROLLED_BACK), record.error
+    on, off = ["alb on", "ecs on", "ssm on"], ["ssm off", "ecs off", "alb off"]
+    assert story == [*on, "snapshot", "migration", *off]
+    assert [case.world() for case in held] == before
+    [backup] = record.backups
+    assert backup.kind == "rds"
+    assert ":snapshot:mig-" in backup.location
+    assert len(record.runbook) >= 3
+    assert any(one.startswith("Backup at RDS") for one in record.proof.proven)
+    assert record.warnings == [] or all("other database" in one for one in record.warnings), record.warnings
+
+
+@pytest.mark.slow
+def test_restored_beside_compared_and_swapped(
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configured(shop, endpoint, at_aws, held, monkeypatch)
+    for name, value in shop.environ().items():
+        monkeypatch.setenv(name, value)
+    # What was backed up is what is there: a rolled back migration.
+    record = shop.run(shop.sql(GOOD, FAILS))
+    backup = record.backups[0].id
+    told = command(shop, "backup", "restore", backup)
+    assert told["is_what_was_backed_up"], told
+    assert told["restored_as"].endswith("-restored")
+    rds = at_aws.account.client("rds")
+    name = f"shop-{at_aws.key}"
+    original = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DbiResourceId"]
+    with pytest.raises(AssertionError, match="unconfirmed"):
+        command(shop, "backup", "swap", backup)
+    for _ in range(2):
+        swapped = command(shop, "backup", "swap", backup, "--confirm", "staging")
+    assert rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DbiResourceId"] != original
+    kept = rds.describe_db_instances(DBInstanceIdentifier=swapped["kept_as"])["DBInstances"][0]
+    assert kept["DbiResourceId"] == original
+
+
+@pytest.mark.slow
+def test_what_is_restored_and_is_not_what_was_backed_up_is_told(
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(shop, endpoint, at_aws, held, monkeypatch)
+    for name, value in shop.environ().items():
+        monkeypatch.setenv(name, value)
+    record = shop.run(shop.sql(GOOD))
+    told = command(shop, "backup", "restore", record.backups[0].id, code=3)
+    assert not told["is_what_was_backed_up"]
+    assert any("customer" in one for one in told["differences"])
+
+
+def command(shop: shops.Shop, *arguments: str, code: int = 0) -> dict[str, Any]:
+    import io
+    from contextlib import redirect_stderr, redirect_stdout
+
+    from migrator.cli import boundary
+    from migrator.cli.app import app
+
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        ended = boundary.run(
+            app, [*arguments, "--env", "staging", "--config", str(shop.folder / "migrator.toml"), "--json"]
+        )
+    assert ended == code, f"{out.getvalue()}\n{err.getvalue()}"
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
