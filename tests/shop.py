@@ -26,8 +26,9 @@ from migrator import reports
 from migrator.config.configuration import Config
 from migrator.config.load import load
 from migrator.config.login import Login
+from migrator.plans.plan import Plan
 from migrator.postgres import client_tools, fence, properties
-from migrator.runs import engine, opening
+from migrator.runs import engine, looking, opening
 from migrator.runs.facts import Undo
 from migrator.runs.record import Outcome, RunRecord
 from migrator.runs.reporter import Reporter, SilentReporter
@@ -113,9 +114,10 @@ class Shop:
         confirm: Callable[[str], bool] = lambda _question: True,
         reporter: Reporter | None = None,
         undo: Undo | None = None,
+        plan: Plan | None = None,
     ) -> Run:
         config = self.config(settings)
-        options = Options(changelog=changelog, accept_no_way_back=accept_no_way_back, confirm=confirm)
+        options = Options(changelog=changelog, accept_no_way_back=accept_no_way_back, confirm=confirm, plan=plan)
         run = opening.new(
             config,
             config.environment(ENVIRONMENT),
@@ -136,6 +138,7 @@ class Shop:
         accept_no_way_back: bool = False,
         confirm: Callable[[str], bool] = lambda _question: True,
         reporter: Reporter | None = None,
+        plan: Plan | None = None,
     ) -> RunRecord:
         """The run has ended, and left nothing behind that its outcome does not allow."""
         return self._carried_out(
@@ -146,8 +149,27 @@ class Shop:
                 accept_no_way_back=accept_no_way_back,
                 confirm=confirm,
                 reporter=reporter,
+                plan=plan,
             )
         )
+
+    def plan(
+        self,
+        changelog: str,
+        settings: Mapping[str, object] | None = None,
+        *,
+        parameters: Mapping[str, str] | None = None,
+    ) -> Plan:
+        """What a run would do, as `migrator plan` finds it out."""
+        config = self.config(settings)
+        with looking.opened(
+            config,
+            config.environment(ENVIRONMENT),
+            Options(changelog=changelog),
+            reporter=SilentReporter(),
+            parameters=parameters,
+        ) as run:
+            return looking.look(run)
 
     def rollback(
         self,

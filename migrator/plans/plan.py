@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -182,7 +181,7 @@ class Plan(_Part):
     signature: str | None = Field(default=None, description="Of the digest, by the key of the one who made the plan.")
     approvals: tuple[Approval, ...] = Field(default=(), description="Who has approved it.")
 
-    @cached_property
+    @property
     def computed_digest(self) -> str:
         """The digest that this content has, whatever the field says."""
         bound = self.model_dump(mode="json", include=_BOUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ _WHY = {
     "other_label": "another label",
     "other_dbms": "for another database",
     "ignored": "ignored",
-    "not_known": "in the ledger, not in this changelog",
+    "not_known": "of other changelogs, in the ledger",
 }
 
 
@@ -140,7 +141,7 @@ class _View:
         for why, group in _grouped(self.plan.left_out):
             named = ", ".join(f"{one.path}::{one.id}::{one.author}" for one in group[:3])
             more = f" and {len(group) - 3} more" if group[3:] else ""
-            says = f" ({group[0].says})" if group[0].says and why != "ran" else ""
+            says = f" ({group[0].says})" if group[0].says and why not in {"ran", "not_known"} else ""
             yield from self._wrapped(f"{len(group)} {_WHY[why]}{says}: {named}{more}", indent=2, hanging=4)
 
     def proof(self) -> Iterator[Line]:
@@ -171,7 +172,7 @@ class _View:
         for room in plan.disk:
             free = "not known" if room.free_bytes is None else size(room.free_bytes)
             yield from self._fact(
-                "disk", f"{size(room.needed_bytes)} for {room.needed_for} on {room.where}; free there: {free}"
+                "disk", f"{room.needed_for} takes up to {size(room.needed_bytes)} on {room.where}; free there: {free}"
             )
         outside = f", outside: {', '.join(plan.outside)}" if plan.outside else ""
         yield from self._fact("maintenance", f"{plan.maintenance}{outside}")
@@ -224,7 +225,7 @@ class _View:
         text = [
             line
             for statement in statements
-            for line in textwrap.dedent(visible(f"{statement.strip().rstrip(';')};").expandtabs(4)).splitlines()
+            for line in inspect.cleandoc(visible(f"{statement.strip().rstrip(';')};").expandtabs(4)).splitlines()
             if line.strip()
         ]
         shown = text if self.sql == "all" else text[:_FOLDED_LINES]
@@ -242,9 +243,13 @@ class _View:
             yield Line(text=f"      ... {count(len(text) - len(shown), 'more line')}: --sql shows all", style="dim")
 
     def _finding(self, one: FindingView) -> Iterator[Line]:
-        style: Style = "red" if one.severity == "error" else "yellow" if one.severity == "warning" else ""
+        style: Style = "red" if one.severity == "error" else "yellow"
         sign = self.symbols.failed if one.severity == "error" else self.symbols.warning
-        rows = f" ({one.rows:,} rows)" if one.rows is not None else ""
+        rows = f" ({one.rows:,} rows)" if one.rows is not None and "rows" not in one.message else ""
+        if one.severity == "info":
+            told = f"{self.symbols.skipped} {_place(one)}{one.message}{rows} ({one.rule})"
+            yield from self._wrapped(told, indent=2, hanging=4, style="dim")
+            return
         yield from self._wrapped(f"{sign} {_place(one)}{one.message}{rows}", indent=2, hanging=4, style=style)
         yield from self._wrapped(f"{one.rule}: {one.why}", indent=4, style="dim")
         yield from self._wrapped(f"safer: {one.safer}", indent=4, style="dim")

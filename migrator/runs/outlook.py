@@ -98,7 +98,7 @@ def _store(run: Run) -> Iterator[DiskView]:
     if "dump" in run.environment.backup.kinds:
         yield DiskView(
             where=f"the store {run.environment.backup.store}",
-            needed_for="the dump, at most",
+            needed_for="the dump",
             needed_bytes=run.facts.tables_bytes,
             free_bytes=stores.of(run).free_bytes(),
         )
