@@ -78,13 +78,13 @@ class PreflightStep:
 
     def _estimate(self, run: Run, made: Planning) -> None:
         """Raises: Refused when backup and proof alone would outlast limits.max_downtime_s."""
+        found = made.estimate()
+        windows.refuse_overrun(run, found.before_s)
         if run.environment.maintenance.database == "none":
             return
-        found = made.estimate()
         refusal = planning.too_long(run, found)
         if refusal is not None:
             raise refusal
-        windows.refuse_overrun(run, found.before_s)
         if planning.may_need_restore(run) and found.restore_s > run.environment.limits.restore_max_s:
             run.warn(
                 f"A restore would take about {found.restore_s:.0f} s, more than limits.restore_max_s: "
