@@ -50,6 +50,7 @@ def gate(run: Run) -> str | None:
         subject = subject or subject_of(run)
         objections = attestations.objections(found.attestation, subject, wanted, now=run.now())
         if not objections:
+            run.rehearsed_s = sum(one.apply_s or 0.0 for one in found.attestation.changesets)
             return _sentence(found, (run.now() - found.attestation.made_at).total_seconds())
         what = "; ".join(one.message for one in objections)
         first = first or Refused(

@@ -94,6 +94,7 @@ class Run:
     plan: Plan | None = None  # what preflight has found out; None before, and of a rollback
     findings: Findings | None = None  # what the rules say of its changesets; None until preflight has looked
     dumping: Dumping | None = None
+    rehearsed_s: float = 0.0  # what its changesets took in the rehearsal behind it
     schema_left: Mapping[str, str] | None = None  # the objects of the verified database, by which drift is known later
     reconstructed: bool = False  # from the fence: the journal does not know it yet
 

@@ -79,7 +79,7 @@ class PreflightStep:
     def _estimate(self, run: Run, made: Planning) -> None:
         """Raises: Refused when backup and proof alone would outlast limits.max_downtime_s."""
         found = made.estimate()
-        windows.refuse_overrun(run, found.before_s)
+        windows.refuse_overrun(run, found.before_s + run.rehearsed_s)
         if run.environment.maintenance.database == "none":
             return
         refusal = planning.too_long(run, found)
