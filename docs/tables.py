@@ -26,7 +26,7 @@ from migrator.runs import record
 
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals"}
+_SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals", "scratch"}
 _NOT_HERE = {"login", "require_attestation", "rds"}  # has no effect; have their own tables
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
