@@ -61,6 +61,8 @@ def rehearse(
         reporter=conduct.reporter(silent=as_json),
         parameters=conduct.parameters(param),
     )
+    if not as_json:
+        output.note(f"rehearsal {run.id} of {run.record.changelog}\n{environment.name}: {run.login}\n")
     record = rehearse(run, Wish(origin=origin, allow_lossy_rollback=allow_lossy_rollback))
     files = report.write(record, run.folder)
     if as_json:
