@@ -19,11 +19,15 @@ test-slow: $(READY)  ## the slow sweeps, which the test suite leaves out
 
 test-all: test test-slow  ## the test suite, then the slow sweeps
 
-check: $(READY)  ## lint, types, layers
+check: $(READY)  ## lint, types, layers, workflows, the image's recipe
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/zizmor --offline --no-progress --quiet .
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	@$(BIN)/hadolint Dockerfile
 
 bench: $(READY)  ## a guarded run beside the plain script that it replaces
 	@$(BIN)/python benchmarks/guarded_run.py
