@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -296,20 +297,12 @@ class Liquibase:
 
         try:
             answer = self._call(operation, timeout_s=timeout_s, on_event=note, **fields)
+            with self._understanding():
+                return _updated(answer)
         except ToolFailed as error:
             raise self._without_worker(error, last, timeout_s) from error
         except Refused as error:
             raise MigrationFailed(error.message, code=error.code) from error
-        return Updated(
-            changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
-            write_set=frozenset(answer["write_set"]),
-            counts={
-                name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
-                for name, (inserted, updated, deleted) in answer["counts"].items()
-            },
-            outside_transaction=tuple(answer["outside_transaction"]),
-            savepoints=answer["savepoints"],
-        )
 
     def _call(
         self,
@@ -329,17 +322,36 @@ class Liquibase:
                 if error.code == "timeout":
                     self._child.kill()  # its answer would be taken for that of a later call
                 raise
-            if message["id"] == 0:
-                raise ToolFailed(message["error"]["message"], code="java")
-            if message["id"] != self._sent:
-                continue
-            if "event" in message:
-                on_event(ChangesetEvent(**message["event"]))
-            elif "error" in message:
-                self._raise(message["error"])
-            else:
-                answer: dict[str, Any] = message["ok"]
-                return answer
+            with self._understanding():
+                java = str(message["error"]["message"]) if message["id"] == 0 else None
+                is_ours = message["id"] == self._sent
+                event = ChangesetEvent(**message["event"]) if is_ours and "event" in message else None
+            if java is not None:
+                raise ToolFailed(java, code="java")
+            if event is not None:
+                on_event(event)
+            elif is_ours:
+                with self._understanding():
+                    return self._answer(message)
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        if "error" in message:
+            self._raise(message["error"])
+        answer = message["ok"]
+        if not isinstance(answer, dict):
+            raise TypeError("it is no object")
+        return answer
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Raises: ToolFailed, code `protocol`, for an answer that is none; the worker is dead then."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._child.kill()
+            raise ToolFailed(
+                f"Liquibase's worker gave an answer that is none ({type(error).__name__}: {error})", code="protocol"
+            ) from error
 
     def _unless_gone(self, operation: str) -> None:
         try:
@@ -421,6 +433,19 @@ def _sent(options: LiquibaseOptions) -> dict[str, Any]:
         "ledger_table": options.ledger_table,
         "lock_table": options.lock_table,
     }
+
+
+def _updated(answer: dict[str, Any]) -> Updated:
+    return Updated(
+        changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
+        write_set=frozenset(answer["write_set"]),
+        counts={
+            name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
+            for name, (inserted, updated, deleted) in answer["counts"].items()
+        },
+        outside_transaction=tuple(answer["outside_transaction"]),
+        savepoints=answer["savepoints"],
+    )
 
 
 def _several(changelog: str | Sequence[str]) -> list[str]:

@@ -146,6 +146,7 @@ def _attempt(run: Run) -> MigratorError | None:
     if run.watch is not None and isinstance(run.watch.alarm, LockLost):
         raise run.watch.alarm
     if run.facts.committed or _is_past_proof(run):
+        _require_ownership(run)
         if isinstance(failure, VerificationFailed):
             _remember(run, failure)
             halt(run, failure)
@@ -153,6 +154,13 @@ def _attempt(run: Run) -> MigratorError | None:
             _leave_unfinished(run, failure)
         return None
     return failure
+
+
+def _require_ownership(run: Run) -> None:
+    """Raises: LockLost, TakenOver: then what was committed may be lost with the server, and nothing is claimed."""
+    if run.watch is not None:
+        with suppress(StepFailed):  # a journal that is out of use says nothing of the database
+            run.watch.check_ownership()
 
 
 def _is_committed_after_all(run: Run) -> bool:
