@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from migrator.aws.refusals import REGION, translated
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 _ROLE_SESSION = "migrator"
 _MOST_CONNECTIONS = 32
+
+
+@cache
+def account_of(settings: AwsSettings) -> Account:
+    """The one account of these settings in this process: to look for credentials takes its time."""
+    return Account(settings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,11 @@ Nothing is asked before it is needed, and nothing is kept anywhere but in memory
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from migrator.aws.account import Account
+from migrator.aws.account import Account, account_of
 from migrator.aws.refusals import code_of
 from migrator.aws.tokens import Token
 from migrator.config.aws import AwsSettings
@@ -28,9 +27,9 @@ class Secrets:
     """`migrator.config.remote.Remote`, with boto3. Safe to use from several threads."""
 
     clock: Callable[[], float] = time.monotonic
-    _accounts: dict[str, Account] = field(default_factory=dict, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-    _known: dict[tuple[str, Pointer], tuple[float, Secret]] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[tuple[AwsSettings, Pointer], tuple[float, Secret]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def value(self, pointer: Pointer, aws: AwsSettings, *, where: str) -> str:
         """What the reference stands for. Raises: ConfigError naming setting, secret and what is missing."""
@@ -49,15 +48,14 @@ class Secrets:
 
     def account(self, aws: AwsSettings) -> Account:
         """The same account for the same settings."""
-        with self._lock:
-            return self._accounts.setdefault(aws.model_dump_json(), Account(aws))
+        return account_of(aws)
 
     def current(self, pointer: Pointer, aws: AwsSettings, where: str) -> Secret:
         """The same, at most a minute old. Raises: ConfigError, AwsFailed."""
         return self._of(pointer, aws, where, lasts_s=LASTS_S)
 
     def _of(self, pointer: Pointer, aws: AwsSettings, where: str, *, lasts_s: float) -> Secret:
-        key = (aws.model_dump_json(), pointer)
+        key = (aws, pointer)
         known = self._known.get(key)
         if known is not None and self.clock() - known[0] < lasts_s:
             return known[1]

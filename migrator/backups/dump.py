@@ -6,9 +6,8 @@ compared with the manifest before, and the caller compares fingerprints after.
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +16,20 @@ from typing import Literal
 from psycopg import sql
 
 from migrator import processes
-from migrator.backups import Made, Source, archive, failures, manifest, requirements
+from migrator.backups import Made, Source, archive, failures, manifest, requirements, streaming
 from migrator.backups.digests import Ahead
-from migrator.backups.manifest import Manifest
+from migrator.backups.manifest import FileEntry, Manifest
+from migrator.backups.programs import Programs
 from migrator.backups.requirements import Requirements
 from migrator.backups.side import analyze, require_empty
 from migrator.backups.signing import PublicKeys
 from migrator.backups.store.local import quarantine, remove
-from migrator.config.login import Login
-from migrator.errors import BackupFailed, ToolFailed
+from migrator.backups.streaming import Sink
+from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import client_tools
 from migrator.postgres.client_tools import ClientTools
-from migrator.postgres.connect import PgSession, application_name, connect
+from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.transactions import statement
 
 FOLDER = "dump"  # of the archive, inside the backup's folder
@@ -47,6 +47,39 @@ _ENCODED = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class _File:
+    """An archive of pg_dump on this machine."""
+
+    path: Path
+
+    def options(self, jobs: int | None = None) -> list[str]:
+        return [*([] if jobs is None else [f"--jobs={jobs}"]), str(self.path)]
+
+    def pieces(self) -> None:
+        return None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stream:
+    """An archive in the custom format that passes by: pg_restore reads it once, by one connection."""
+
+    opened: Callable[[], Iterator[bytes]]
+    name: str
+
+    def options(self, jobs: int | None = None) -> list[str]:  # noqa: ARG002
+        return []
+
+    def pieces(self) -> Iterator[bytes]:
+        return self.opened()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dump:
     tools: ClientTools
     log: Path  # what the programs say is appended; short-lived files lie beside it
@@ -54,6 +87,7 @@ class Dump:
     timeout_s: float = 3600.0  # for the dump, and again for the restore
     lock_timeout_s: float = 10.0  # for each table that somebody has locked against readers
     public_keys: PublicKeys | None = None
+    sink: Sink | None = None  # where a dump goes that is not made on this machine first
 
     @property
     def kind(self) -> str:
@@ -87,6 +121,20 @@ class Dump:
         Raises: BackupFailed.
         """
         found = self.verify(source, folder)
+        archive_path = folder / (FOLDER if streaming.archive_of(found) is None else streaming.FILE)
+        return self._restored(source, found, into, _File(path=archive_path))
+
+    def restore_stream(
+        self, source: Source, found: Manifest, into: str, opened: Callable[[], Iterator[bytes]]
+    ) -> tuple[str, ...]:
+        """The same from a store: `opened` gives the bytes of a dump that was streamed, from the start each time.
+
+        They are not verified here before they are used: the caller has done that, and the iterator does it again.
+        Raises: BackupFailed.
+        """
+        return self._restored(source, found, into, _Stream(opened=opened, name=streaming.FILE))
+
+    def _restored(self, source: Source, found: Manifest, into: str, archive: _File | _Stream) -> tuple[str, ...]:
         if found.kind != self.kind:
             raise BackupFailed(f"The backup {found.id} is a {found.kind}, not a {self.kind}.")
         made_by = found.tools.get("pg_dump", "0")
@@ -98,7 +146,7 @@ class Dump:
             )
         needed = Requirements(roles=found.roles, extensions=found.extensions)
         with failures.translated(f"Restoring {found.id} into {into} failed"):
-            warnings = self._load(source, folder / FOLDER, into, needed)
+            warnings = self._load(source, archive, into, needed)
             analyze(source, into, jobs=self.jobs, timeout_s=self.timeout_s)
         return warnings
 
@@ -131,8 +179,10 @@ class Dump:
             options = [*_CONTENTS[content], f"--file={path}", self._lock_wait()]
             if content == "all":
                 options += [f"--jobs={self.jobs}", f"--compress={self._compression()}"]
-            self._check(self._run(self.tools.pg_dump, options, source, source.login), f"Reading {live} failed")
-            warnings = self._load(at, path, into, needed)
+            self._programs.check(
+                self._programs.run(self.tools.pg_dump, options, source, source.login), f"Reading {live} failed"
+            )
+            warnings = self._load(at, _File(path=path), into, needed)
             if content == "all":
                 analyze(at, into, jobs=self.jobs, timeout_s=self.timeout_s)
         return warnings
@@ -151,46 +201,71 @@ class Dump:
             if archive.can_be_read_in_parallel(path):
                 options.append(f"--jobs={self.jobs}")
             options += [f"--dbname={client_tools.dbname(into)}", str(path)]
-            done = self._run(self.tools.pg_restore, options, at, login, durable=False)
-            self._check(done, f"Loading {path.name} into {into} failed")
+            done = self._programs.run(self.tools.pg_restore, options, at, login, durable=False)
+            self._programs.check(done, f"Loading {path.name} into {into} failed")
             analyze(at, into, jobs=self.jobs, timeout_s=self.timeout_s)
         return failures.warnings(done)
 
     @effect(Effect.DUMP)
     def _create(self, source: Source, folder: Path) -> Made:
-        target = folder / FOLDER
         with self._session(source, source.login.database) as session:
             if source.snapshot is not None:
                 session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 session.execute(statement("SET TRANSACTION SNAPSHOT {}", sql.Literal(source.snapshot)))
             needed = requirements.read(session)
-        options = [
-            "--format=directory",
-            f"--jobs={self.jobs}",
-            f"--file={target}",
-            f"--compress={self._compression()}",
-            self._lock_wait(),
-        ]
+        options = [f"--compress={self._compression()}", self._lock_wait()]
         if source.snapshot is not None:
             options.append(f"--snapshot={source.snapshot}")
+        files, warnings = (
+            self._written(source, folder, options) if self.sink is None else self._sent(source, folder, options)
+        )
+        return Made(
+            files=files,
+            tools={"pg_dump": self.tools.version, "compression": self.tools.compression},
+            roles=needed.roles,
+            extensions=needed.extensions,
+            warnings=warnings,
+        )
+
+    def _written(
+        self, source: Source, folder: Path, options: Sequence[str]
+    ) -> tuple[tuple[FileEntry, ...], tuple[str, ...]]:
+        """The archive lies in the folder, and what pg_dump warned of."""
+        target = folder / FOLDER
+        options = ["--format=directory", f"--jobs={self.jobs}", f"--file={target}", *options]
         # pg_dump syncs every file and the folder before it ends.
         with Ahead(target) as ahead:
-            done = self._run(self.tools.pg_dump, options, source, source.login)
-            self._check(done, f"Backing up {source.login.database} failed")
+            done = self._programs.run(self.tools.pg_dump, options, source, source.login)
+            self._programs.check(done, f"Backing up {source.login.database} failed")
             found = ahead.finish(jobs=self.jobs)
         target.chmod(0o700)
         for path in found:
             path.chmod(0o600)
-        return Made(
-            files=manifest.entries(folder, found),
-            tools={"pg_dump": self.tools.version, "compression": self.tools.compression},
-            roles=needed.roles,
-            extensions=needed.extensions,
-            warnings=failures.warnings(done),
+        return manifest.entries(folder, found), failures.warnings(done)
+
+    def _sent(
+        self, source: Source, folder: Path, options: Sequence[str]
+    ) -> tuple[tuple[FileEntry, ...], tuple[str, ...]]:
+        """The archive is in the sink, under the id that is the folder's name, and what pg_dump warned of."""
+        sink, warnings = self.sink, list[str]()
+        if sink is None:
+            raise BackupFailed("There is nowhere to send the dump to.")
+
+        def ended(done: processes.Completed) -> None:
+            self._programs.check(done, f"Backing up {source.login.database} failed")
+            warnings.extend(failures.warnings(done))
+
+        pieces = self._programs.output(
+            self.tools.pg_dump,
+            ["--format=custom", *options],
+            source,
+            size_of_piece=sink.size_of_piece,
+            ended=ended,
         )
+        return (sink.receive(folder.name, streaming.FILE, pieces),), tuple(warnings)
 
     @effect(Effect.RESTORE)
-    def _load(self, source: Source, path: Path, into: str, needed: Requirements) -> tuple[str, ...]:
+    def _load(self, source: Source, archived: _File | _Stream, into: str, needed: Requirements) -> tuple[str, ...]:
         require_empty(source, into)
         with self._session(source, into) as session:
             prepared = requirements.prepare(session, needed)
@@ -198,68 +273,35 @@ class Dump:
         warnings: list[str] = []
         with self._temporary() as temporary:
             listing = temporary / "listing"
-            done = self._run(self.tools.pg_restore, ["--list", f"--file={listing}", str(path)], source, login)
-            self._check(done, f"Reading the table of contents of {path} failed")
-            parts = archive.split(listing.read_text(**_ENCODED), prepared)
-            for part, jobs in zip(parts, (1, self.jobs), strict=True):
+            done = self._programs.run(
+                self.tools.pg_restore,
+                ["--list", f"--file={listing}", *archived.options()],
+                source,
+                login,
+                pieces=archived.pieces(),
+            )
+            self._programs.check(done, f"Reading the table of contents of {archived} failed")
+            schemas, others = archive.split(listing.read_text(**_ENCODED), prepared)
+            pieces = None
+            for part, jobs in ((schemas, 1), (others, self.jobs)):
                 listing.write_text(part, **_ENCODED)
-                options = ["--exit-on-error", f"--jobs={jobs}", f"--use-list={listing}", str(path)]
+                options = ["--exit-on-error", f"--use-list={listing}", *archived.options(jobs)]
                 options.append(f"--dbname={client_tools.dbname(into)}")
-                done = self._run(self.tools.pg_restore, options, source, login, durable=False)
-                self._check(done, f"Restoring into {into} failed")
+                pieces = archived.pieces()
+                done = self._programs.run(self.tools.pg_restore, options, source, login, durable=False, pieces=pieces)
+                self._programs.check(done, f"Restoring into {into} failed")
                 warnings += failures.warnings(done)
+            for _ in pieces or ():  # what pg_restore had no use for is compared too
+                pass
         with self._session(source, into) as session:
             wrong = requirements.differences(session, needed)
         if wrong:
             raise BackupFailed(f"Restoring into {into} failed: {', '.join(wrong)}.", code="restore_requirements")
         return tuple(warnings)
 
-    def _run(
-        self, program: Path, options: Sequence[str], source: Source, login: Login, *, durable: bool = True
-    ) -> processes.Completed:
-        login = login.settled()  # what is written into the file is what is masked
-        secret = login.secret()
-        secrets = [secret] if secret is not None else []
-        with doing(Effect.WORK_FILE):
-            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with client_tools.passfile(login, self.log.parent) as passfile:
-            environment = client_tools.environment(
-                login,
-                passfile=passfile,
-                application_name=application_name(source.run_id, program.name),
-                tools=self.tools,
-            )
-            if not durable:
-                # One flush at the end, by ANALYZE, in place of one an object.
-                environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} -c synchronous_commit=off".strip()
-            try:
-                done = processes.run(
-                    [str(program), "--no-password", *options],
-                    timeout_s=self.timeout_s,
-                    env=environment,
-                    secrets=secrets,
-                    check=False,
-                )
-            except ToolFailed as error:
-                raise BackupFailed(
-                    f"{program.name} for {login.database} failed: {failures.without_statements(error.message)}",
-                    hint="Raise limits.backup_timeout_s." if error.code == "timeout" else error.hint,
-                    code=error.code,
-                ) from error
-        self._write_log(program, done)
-        return done
-
-    def _check(self, done: processes.Completed, doing: str) -> None:
-        if done.exit_code != 0 or failures.refused_warning(done) is not None:
-            raise failures.failed(done, doing, hint=f"What the program said is in {self.log}.")
-
-    @effect(Effect.LOG)
-    def _write_log(self, program: Path, done: processes.Completed) -> None:
-        text = f"{program.name} ended with {done.exit_code} after {done.duration_s:.1f} s\n"
-        text += failures.without_statements(done.stderr)
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "a", encoding="utf-8") as out:
-            out.write(text.rstrip() + "\n")
+    @property
+    def _programs(self) -> Programs:
+        return Programs(tools=self.tools, log=self.log, timeout_s=self.timeout_s)
 
     def _session(self, source: Source, database: str) -> PgSession:
         return connect(source.login.to(database), role="backup", run_id=source.run_id)

@@ -36,6 +36,7 @@ class FileEntry(_Part):
     path: Annotated[str, AfterValidator(_inside)]  # relative to the backup's folder, with "/"
     size_bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    version_id: str | None = None  # of the object, where the bucket keeps versions
 
 
 class TableState(_Part):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from migrator.backups.manifest import Manifest
-    from migrator.backups.store.local import Listed, LocalStore
+    from migrator.backups.store import Listed, Store
     from migrator.config.models import Environment
     from migrator.runs.byhand.prune import Decision
     from migrator.runs.run import Run
@@ -105,7 +105,7 @@ def list_(
     if as_json:
         output.json_result([_summary(one) for one in found])
     elif not found:
-        output.note(f"no backup of environment {environment.name} in {store.root}")
+        output.note(f"no backup of environment {environment.name} in {store.place}")
     else:
         output.result(output.table(("backup", "environment", "database", "made", "kind", "size"), _rows(found)))
     if not as_json:
@@ -258,7 +258,7 @@ def _opened(config: ConfigPath, env: str | None, overrides: list[str] | None, *,
         yield run
 
 
-def _store(config: ConfigPath, env: str | None, overrides: list[str] | None) -> tuple[Environment, LocalStore]:
+def _store(config: ConfigPath, env: str | None, overrides: list[str] | None) -> tuple[Environment, Store]:
     from migrator.runs import stores
 
     loaded = opening.configuration(config, overrides=overrides, required=False)
@@ -321,7 +321,7 @@ def _summary(one: Listed) -> dict[str, object]:
     }
 
 
-def _story(found: Manifest, store: LocalStore) -> Iterator[str]:
+def _story(found: Manifest, store: Store) -> Iterator[str]:
     from migrator.reports import wording
 
     rows = sum(table.rows for table in found.tables.values())
@@ -332,7 +332,7 @@ def _story(found: Manifest, store: LocalStore) -> Iterator[str]:
     if found.copy_name is not None:
         yield f"copy     {found.copy_name} (OID {found.copy_oid}) on the same server"
     else:
-        yield f"files    {len(found.files)}, {wording.size(found.size_bytes)}, in {store.path(found.id)}"
+        yield f"files    {len(found.files)}, {wording.size(found.size_bytes)}, in {store.location(found.id)}"
     yield (
         f"holds    {wording.count(len(found.tables), 'table')} with {wording.count(rows, 'row')}, "
         f"{wording.count(len(found.sequences), 'sequence')}, "

@@ -63,7 +63,7 @@ def run(
             identity=identity,
             preexec_fn=pdeathsig_setter(),
         )
-        outputs = [_Tail(stream, spellings(secrets), log_file) for stream in (process.stdout, process.stderr)]
+        outputs = [Tail(stream, spellings(secrets), log_file) for stream in (process.stdout, process.stderr)]
         feeder = _feed(process, input_text)
         timed_out = False
         try:
@@ -115,10 +115,10 @@ def _feed(process: subprocess.Popen[bytes], text: str | None) -> threading.Threa
     return thread
 
 
-class _Tail(threading.Thread):
+class Tail(threading.Thread):
     """Reads a stream to its end; keeps the last part, masked line by line, and copies it to the log."""
 
-    def __init__(self, stream: IO[bytes] | None, spellings: Sequence[str], log: IO[bytes] | None) -> None:
+    def __init__(self, stream: IO[bytes] | None, spellings: Sequence[str], log: IO[bytes] | None = None) -> None:
         super().__init__(daemon=True)
         self._stream = stream
         self._spellings = [s.encode() for s in spellings]

@@ -100,11 +100,12 @@ class Filling:
         if found.kind == "clone":
             if self.ground.place is not Place.OWN:
                 raise Refused(f"The backup {backup_id} is a copy on the target's own server.", hint="Make it there.")
-            stores.clone(self.run).verify(stores.source(self.run), store.path(backup_id))
+            with store.opened(backup_id) as folder:
+                stores.clone(self.run).verify(stores.source(self.run), folder)
             filled = self._copied(found.copy_name or "", f"copied from the backup {backup_id}")
             return replace(filled, missing=(*filled.missing, since))
         missing = self._create()
-        self._dump().restore(self._at(), store.path(backup_id), self.name)
+        stores.restore(self.run, backup_id, self.name, by=self._dump(), at=self._at())
         return Filled(how=f"restored from the backup {backup_id}", missing=(*missing, since))
 
     def _dump_file(self) -> Filled:

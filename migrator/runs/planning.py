@@ -282,17 +282,7 @@ def may_need_restore(run: Run) -> bool:
 
 
 def _room(run: Run) -> list[Obstacle]:
-    needed = run.facts.tables_bytes
-    free = stores.of(run).free_bytes()
-    if free >= needed:
-        return []
-    return [
-        Obstacle(
-            what=f"the store {run.environment.backup.store} has {free / 1e6:.0f} MB free, "
-            f"the tables are {needed / 1e6:.0f} MB",
-            remedy="make room, or name another folder as backup.store",
-        )
-    ]
+    return stores.in_the_way(run, run.facts.tables_bytes)
 
 
 def _size_bytes(relations: Sequence[Relation]) -> int:

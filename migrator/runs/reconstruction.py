@@ -6,16 +6,14 @@ For the day on which the journal is lost, or lies on a machine that is gone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from migrator.backups import manifest as manifests
-from migrator.backups.store.local import LocalStore
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
 from migrator.errors import BackupFailed
 from migrator.postgres import connect, fence
 from migrator.postgres.fence import Fence
-from migrator.runs import opening
+from migrator.runs import opening, stores
 from migrator.runs.facts import Facts, TableState
 from migrator.runs.journal import Journal
 from migrator.runs.outside import providers
@@ -55,7 +53,7 @@ def from_fence(
         login=login,
         options=options,
         record=record,
-        facts=_facts(environment, standing),
+        facts=_facts(config, environment, standing),
         journal=journal,
         reporter=reporter,
         folder=opening.folder_of(config, standing.run_id),
@@ -91,7 +89,7 @@ def _interrupted(standing: Fence, begun: Sequence[StepName]) -> list[StepRecord]
     return [StepRecord(name=name, status="interrupted", started_at=standing.since) for name in begun]
 
 
-def _facts(environment: Environment, standing: Fence) -> Facts:
+def _facts(config: Config, environment: Environment, standing: Fence) -> Facts:
     facts = Facts(
         fence_up=True,
         fence=standing.to_comment(),
@@ -104,7 +102,7 @@ def _facts(environment: Environment, standing: Fence) -> Facts:
     backup_id = standing.facts.get("backup")
     if backup_id:
         try:
-            found = LocalStore(Path(environment.backup.store)).read(backup_id)
+            found = stores.of_environment(config, environment).read(backup_id)
         except BackupFailed as error:
             if standing.way in {Way.ATOMIC.value, Way.BLUEGREEN.value}:
                 return facts  # the transaction's status or the OIDs decide; no backup is needed

@@ -97,7 +97,7 @@ def _restore_beside(run: Run) -> str:
     run.save()
     run.facts.side_oid = databases.create_empty(admin, side, like=properties.read(admin, run.database))
     run.save()
-    for warning in stores.dump(run).restore(stores.source(run), stores.of(run).path(backup_id), side):
+    for warning in stores.restore(run, backup_id, side, step=StepName.APPLY):
         run.warn(f"pg_restore: {warning}")
     return side
 
@@ -150,9 +150,9 @@ def _runbook(run: Run) -> str:
         return f"{begin} RDS is never restored by itself. By hand: {'; '.join(run.record.runbook)}"
     if run.facts.backup_id is None:
         return f"{begin} Restore your own backup, or repair the database by hand.{end}"
-    place = stores.of(run).path(run.facts.backup_id)
+    place = stores.of(run).location(run.facts.backup_id)
     lost = "" if run.offline else " What users have written since is not in it."
     return (
-        f"{begin} The backup is {place}.{lost} To use it: pg_restore --exit-on-error -d NEW_DATABASE {place / 'dump'}, "
+        f"{begin} The backup is {place}.{lost} To use it: pg_restore --exit-on-error -d NEW_DATABASE {place}/dump, "
         f"compare, and swap the names.{end}"
     )

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from migrator.backups import failures
 from migrator.backups import manifest as manifests
 from migrator.backups.manifest import Manifest
 from migrator.backups.signing import PublicKeys, SigningKey
+from migrator.backups.store import PARTIAL, Listed, require_id, unknown
 from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, effect
-
-_PARTIAL = ".partial"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\Z")
-_MAX_ID_CHARACTERS = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """A folder of the store. Exactly one of `manifest` and `problem` is there."""
-
-    id: str
-    manifest: Manifest | None = None
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +24,17 @@ class LocalStore:
 
     root: Path
     public_keys: PublicKeys | None = None
+
+    @property
+    def place(self) -> str:
+        return str(self.root)
+
+    def location(self, backup_id: str) -> str:
+        """Raises: BackupFailed for an id that cannot be one."""
+        return str(self.path(backup_id))
+
+    def check(self) -> None:
+        """Nothing is asked: the folder is made, or refused, when the first backup is."""
 
     @effect(Effect.BACKUP_FOLDER)
     def new(self, backup_id: str) -> Path:
@@ -60,11 +62,7 @@ class LocalStore:
 
         Raises: BackupFailed for an id that cannot be one.
         """
-        if not _ID.match(backup_id) or len(backup_id) > _MAX_ID_CHARACTERS or backup_id.endswith(_PARTIAL):
-            raise BackupFailed(
-                f"{backup_id!r} is not the id of a backup.", hint="It is the name of a folder in backup.store."
-            )
-        return self.root / backup_id
+        return self.root / require_id(backup_id)
 
     def publish(self, manifest: Manifest, key: SigningKey | None = None) -> Manifest:
         """The backup is finished: its manifest is written and synced. Returns it as written, signature included.
@@ -80,10 +78,7 @@ class LocalStore:
         """
         folder = self.path(backup_id)
         if not folder.is_dir():
-            known = ", ".join(item.id for item in self.listing()) or "none"
-            raise BackupFailed(
-                f"The store {self.root} has no backup {backup_id}; it has: {known}.", code="no_such_backup"
-            )
+            raise unknown(backup_id, str(self.root), self.listing())
         found = manifests.read(folder, self.public_keys)
         if found.id != backup_id:
             raise BackupFailed(f"The folder {folder} holds the backup {found.id}, not {backup_id}.")
@@ -113,7 +108,7 @@ class LocalStore:
             try:
                 good.append(self.read(folder.name))
             except BackupFailed as error:
-                partial = _PARTIAL in folder.name
+                partial = PARTIAL in folder.name
                 problem = "it was never finished" if partial else error.message
                 bad.append(Listed(id=folder.name, problem=problem))
         return (*(Listed(id=item.id, manifest=item) for item in manifests.created(good)), *bad)
@@ -121,6 +116,24 @@ class LocalStore:
     def list(self) -> tuple[Manifest, ...]:
         """The manifests of all finished and undamaged backups, the oldest first. See `listing` for the others."""
         return tuple(item.manifest for item in self.listing() if item.manifest is not None)
+
+    @contextmanager
+    def opened(self, backup_id: str) -> Iterator[Path]:
+        """The folder itself, whether it is there or not."""
+        yield self.path(backup_id)
+
+    def quarantine(self, backup_id: str) -> str:
+        """What is there of this backup is kept under a name that no backup has; says where. Safe to repeat."""
+        return quarantine(self.path(backup_id))
+
+    def locked_until(self, backup_id: str) -> datetime | None:  # noqa: ARG002
+        """A folder locks nothing."""
+        return None
+
+    def delete(self, backup_id: str) -> None:
+        """The backup is gone, its manifest first. Safe to repeat. Raises: BackupFailed."""
+        with failures.translated(f"Deleting {backup_id} failed"):
+            remove(self.path(backup_id))
 
     def free_bytes(self) -> int:
         """What an ordinary user may still write to the store's file system; the store need not exist yet.
@@ -141,11 +154,11 @@ def quarantine(folder: Path) -> str:
     """The unfinished backup in `folder` is kept as evidence under a name that no backup has; says where."""
     if not folder.exists():
         return f"There is no folder {folder}."
-    target = folder.with_name(folder.name + _PARTIAL)
+    target = folder.with_name(folder.name + PARTIAL)
     number = 1
     while target.exists():
         number += 1
-        target = folder.with_name(f"{folder.name}{_PARTIAL}.{number}")
+        target = folder.with_name(f"{folder.name}{PARTIAL}.{number}")
     try:
         folder.rename(target)
     except OSError as error:

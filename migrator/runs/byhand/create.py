@@ -30,22 +30,17 @@ def create(run: Run) -> Manifest:
     lock.take(run)
     run.facts.fence_up = False  # a fence that a person put up is not ours to write on
     obstacles.refuse(_in_the_way(run))
-    back_up.take(run)
+    try:
+        back_up.take(run)
+    except BaseException:
+        stores.quarantine_partial(run, stores.backup_id(run))
+        raise
     return stores.of(run).read(stores.backup_id(run))
 
 
 def _in_the_way(run: Run) -> list[Obstacle]:
-    store = stores.of(run)
     with closing(run.session("preflight", read_only=True)) as target:
         found = obstacles.of_pooler(target)
         relations = catalog.tables(target)
         found += obstacles.of_reading(target, relations)
-    needed, free = sum(relation.pages_bytes for relation in relations), store.free_bytes()
-    if free < needed:
-        found.append(
-            Obstacle(
-                what=f"the store {store.root} has {free / 1e6:.0f} MB free, the tables are {needed / 1e6:.0f} MB",
-                remedy="make room, or name another folder as backup.store",
-            )
-        )
-    return found
+    return [*found, *stores.in_the_way(run, sum(relation.pages_bytes for relation in relations))]

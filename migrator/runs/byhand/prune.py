@@ -75,6 +75,11 @@ def needed(run: Run) -> dict[str, str]:
             asked_for = stored.facts.get("backup_id")
             for backup_id in [*ids, *([asked_for] if isinstance(asked_for, str) else [])]:
                 found[backup_id] = f"run {left.run_id} has not ended and may need it"
+    store = stores.of(run)
+    for one in of_database(run):
+        until = store.locked_until(one.id)
+        if until is not None and until > run.now():
+            found[one.id] = f"the store has it locked until {until:%Y-%m-%d %H:%M} UTC"
     standing = fence.read(run.the_admin(), run.database)
     if standing is not None and standing.facts.get("backup"):
         found[standing.facts["backup"]] = f"the fence of run {standing.run_id} names it"
@@ -83,5 +88,8 @@ def needed(run: Run) -> dict[str, str]:
 
 def delete(run: Run, manifest: Manifest) -> None:
     """The backup is gone, its manifest first; of a clone, the copy too. Safe to repeat. Raises: BackupFailed."""
-    backup = stores.clone(run) if manifest.kind == "clone" else stores.dump(run)
-    backup.delete(stores.source(run), stores.of(run).path(manifest.id))
+    store = stores.of(run)
+    if manifest.kind == "clone":
+        with store.opened(manifest.id) as folder:
+            stores.clone(run).delete(stores.source(run), folder)
+    store.delete(manifest.id)

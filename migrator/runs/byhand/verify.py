@@ -38,7 +38,8 @@ def read(run: Run, backup_id: str) -> Manifest:
     """
     found = stores.of(run).verify(backup_id, jobs=run.environment.backup.jobs)
     if found.kind == "clone":
-        stores.clone(run).verify(stores.source(run), stores.of(run).path(backup_id))
+        with stores.of(run).opened(backup_id) as folder:
+            stores.clone(run).verify(stores.source(run), folder)
     return found
 
 
@@ -71,7 +72,7 @@ def _try(run: Run, found: Manifest, *, where: str) -> Restored:
         databases.create_empty(admin, side, like=like)
         with doing(Effect.DATABASE_MARK):
             admin.execute(statement("COMMENT ON DATABASE {} IS {}", sql.Identifier(side), sql.Literal(_comment(run))))
-        stores.dump(run).restore(stores.source(run), stores.of(run).path(found.id), side)
+        stores.restore(run, found.id, side)
         differences = state.differences(run, side)
     finally:
         databases.drop(run.the_admin(), side)

@@ -144,7 +144,7 @@ def _publish(run: Run, folder: Path, made: Made, *, began_at: float) -> str:
         BackupRecord(
             id=backup_id,
             kind="dump",
-            location=str(folder),
+            location=store.location(backup_id),
             size_bytes=manifest.size_bytes,
             started_at=run.now() - timedelta(seconds=took_s),
             duration_s=round(took_s, 3),

@@ -32,7 +32,7 @@ class RestorePreflightStep:
             BackupRecord(
                 id=found.id,
                 kind=found.kind,
-                location=str(stores.of(run).path(found.id)) if found.copy_name is None else found.copy_name,
+                location=stores.of(run).location(found.id) if found.copy_name is None else found.copy_name,
                 size_bytes=found.size_bytes if found.files else None,
             )
         ]
@@ -161,12 +161,13 @@ def _restore(run: Run, found: Manifest) -> None:
     _note(run)
     run.facts.copy_oid = databases.create_empty(admin, side, like=properties.read(admin, run.database))
     _note(run)
-    for warning in stores.dump(run).restore(stores.source(run), stores.of(run).path(found.id), side):
+    for warning in stores.restore(run, found.id, side):
         run.warn(f"pg_restore: {warning}")
 
 
 def _take_clone(run: Run, found: Manifest) -> None:
-    stores.clone(run).verify(stores.source(run), stores.of(run).path(found.id))
+    with stores.of(run, StepName.RESTORE).opened(found.id) as folder:
+        stores.clone(run).verify(stores.source(run), folder)
     if databases.oid_of(run.the_admin(), found.copy_name or "") != found.copy_oid:
         raise Refused(f"The copy of the backup {found.id} is not called {found.copy_name} any more: it is in use.")
     run.facts.copy_name, run.facts.copy_oid = found.copy_name, found.copy_oid

@@ -1,0 +1,436 @@
+"""Backups in a bucket of S3: <prefix>/<id>/<file>, and <prefix>/<id>/manifest.json, which is written last.
+
+Nothing is deleted but what an unfinished upload of the same id has left behind, and what `delete` is told to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from migrator.backups import failures
+from migrator.backups.digests import Digest
+from migrator.backups.records import FILE_NAME, FileEntry, Manifest, created
+from migrator.backups.sealing import MAX_BYTES, damaged, seal, unseal
+from migrator.backups.signing import PublicKeys, SigningKey
+from migrator.backups.store import PARTIAL, Listed, require_id, unknown
+from migrator.backups.store.bucket import Bucket
+from migrator.backups.store.uploads import MIB, Sent, Uploads, pieces_of, size_of_piece
+from migrator.errors import BackupFailed
+from migrator.failpoints import Effect, doing, effect
+
+_LEFT_OVER = "left_over"  # a fact of the manifest: files of an earlier attempt that could not be deleted
+_PUT_ASIDE = b'{"put_aside": true}\n'  # in place of a manifest that may not be deleted
+_TELL_EVERY_S = 1.0
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """Backups under the bucket's prefix; `spool` is a folder of this machine that dumps are made in."""
+
+    bucket: Bucket
+    spool: Path
+    public_keys: PublicKeys | None = None
+    timeout_s: float = 3600.0  # for sending a backup, and again for fetching one
+    progress: Callable[[str], None] = _silent
+
+    @property
+    def place(self) -> str:
+        return str(self.bucket.address)
+
+    def location(self, backup_id: str) -> str:
+        """Raises: BackupFailed for an id that cannot be one."""
+        return f"{self.place}/{require_id(backup_id)}"
+
+    def check(self) -> None:
+        """The bucket is there, where and whose it should be. Raises: BackupFailed with the remedy."""
+        self.bucket.check()
+
+    def new(self, backup_id: str) -> Path:
+        """An empty folder of this machine; nothing of an unfinished backup of this id is in its way.
+
+        Raises: BackupFailed when a finished one is there.
+        """
+        self._refuse_finished(backup_id)
+        self.quarantine(backup_id)
+        folder = self.spool / backup_id
+        with failures.translated(f"Making the folder {folder} failed"), doing(Effect.BACKUP_FOLDER):
+            folder.mkdir(mode=0o700, parents=True)
+        return folder
+
+    def receive(self, backup_id: str, path: str, pieces: Iterator[bytes]) -> FileEntry:
+        """The file `path` of this backup lies in the bucket: what the pieces are, without a copy on this machine.
+
+        Raises: BackupFailed, and there is no such file; what the pieces raise.
+        """
+        with Uploads(self.bucket, timeout_s=self.timeout_s, progress=self.progress, total=None) as uploads:
+            key = self._key(backup_id, path)
+            sent = uploads.begin(key, pieces) or uploads.finish()[key]
+        return _entry(path, sent)
+
+    def size_of_piece(self, number: int) -> int:
+        """The size of the Nth piece, from 0, that `receive` wants to be given."""
+        return size_of_piece(self.bucket.settings.part_mb * MIB, number)
+
+    def publish(self, manifest: Manifest, key: SigningKey | None = None) -> Manifest:
+        """Every file lies in the bucket, then the manifest; nothing is left on this machine. Safe to repeat.
+
+        Raises: BackupFailed when a file is not what the manifest says, or another backup of this id is there.
+        """
+        over = self._refuse_finished(manifest.id)
+        folder = self.spool / manifest.id
+        with failures.translated(f"Sending the backup {manifest.id} to {self.place} failed"):
+            files = self._send(folder, manifest)
+        left_over = sorted(self._there(manifest.id).keys() - {file.path for file in files})
+        facts = manifest.facts | ({_LEFT_OVER: json.dumps(left_over)} if left_over else {})
+        sealed, data = seal(manifest.model_copy(update={"files": files, "facts": facts}), key)
+        try:
+            self.bucket.put(self._key(manifest.id, FILE_NAME), data, only_over=over)
+        except BackupFailed as error:
+            # An attempt whose answer was lost wrote the very same bytes.
+            if error.code != "exists" or self.bucket.get(self._key(manifest.id, FILE_NAME)) != data:
+                raise
+        self._forget_spool(manifest.id)
+        return sealed
+
+    def read(self, backup_id: str) -> Manifest:
+        """The manifest of this backup; files are there with their sizes, contents are not read.
+
+        Raises: BackupFailed naming every file that is not as it should be, or the ids that there are.
+        """
+        try:
+            found = self._manifest(backup_id)
+        except BackupFailed as error:
+            if error.code != "absent":
+                raise
+            if not self._there(backup_id):
+                raise unknown(backup_id, self.place, self.listing()) from error
+            raise damaged(
+                backup_id, self.place, [f"{FILE_NAME}: is missing, so the backup was never finished"]
+            ) from error
+        there = self._there(backup_id)
+        problems = []
+        for file in found.files:
+            if file.path not in there:
+                problems.append(f"{file.path}: is missing")
+            elif there[file.path] != file.size_bytes:
+                problems.append(f"{file.path}: has {there[file.path]} bytes instead of {file.size_bytes}")
+        named = {file.path for file in found.files} | set(json.loads(found.facts.get(_LEFT_OVER, "[]")))
+        problems += [f"{path}: is not in the manifest" for path in there.keys() - named]
+        if problems:
+            raise damaged(backup_id, self.place, sorted(problems))
+        return found
+
+    def verify(self, backup_id: str, *, jobs: int = 2) -> Manifest:  # noqa: ARG002  store.connections says how many
+        """Every byte of this backup has been fetched and is what its manifest says; nothing of it is kept here.
+
+        Raises: BackupFailed naming every file that is not as it should be.
+        """
+        found = self.read(backup_id)
+        wrong = []
+        for file, pieces in self._files(found, found.files, "reading"):
+            if _digest(pieces) != Digest(size_bytes=file.size_bytes, sha256=file.sha256):
+                wrong.append(f"{file.path}: its content differs from its SHA-256")
+        if wrong:
+            raise damaged(backup_id, self.place, wrong)
+        return found
+
+    def stream(self, found: Manifest, file: FileEntry) -> Iterator[bytes]:
+        """The file's bytes, one after another; the last are given only if all are what the manifest says.
+
+        Raises: BackupFailed.
+        """
+        digest = hashlib.sha256()
+        held = b""
+        for _, pieces in self._files(found, [file], "reading"):
+            for piece in pieces:
+                yield held
+                digest.update(piece)
+                held = piece
+        if digest.hexdigest() != file.sha256:
+            raise damaged(found.id, self.place, [f"{file.path}: its content differs from its SHA-256"])
+        yield held
+
+    @contextmanager
+    def opened(self, backup_id: str) -> Iterator[Path]:
+        """A folder of this machine with the whole of this backup, every byte as its manifest says; gone afterwards.
+
+        Raises: BackupFailed, also where this machine has not the room.
+        """
+        found = self.read(backup_id)
+        folder = self.spool / f".fetched-{backup_id}"
+        self._require_room(found.size_bytes)
+        try:
+            with failures.translated(f"Fetching the backup {backup_id} from {self.place} failed"):
+                self._fetch(found, folder)
+            yield folder
+        finally:
+            with doing(Effect.BACKUP_REMOVE):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def listing(self) -> tuple[Listed, ...]:
+        """Every backup, the oldest first, then what does not count as one, and why. Raises: BackupFailed."""
+        ids = sorted(self.bucket.folders(f"{self.bucket.address.prefix}/"))
+        good, bad = [], []
+        with ThreadPoolExecutor(self.bucket.settings.connections, thread_name_prefix="s3-list") as pool:
+            for one, found in zip(ids, pool.map(self._listed, ids), strict=True):
+                if isinstance(found, Manifest):
+                    good.append(found)
+                else:
+                    bad.append(Listed(id=one, problem=found))
+        return (*(Listed(id=item.id, manifest=item) for item in created(good)), *bad)
+
+    def list(self) -> tuple[Manifest, ...]:
+        """The manifests of all finished and undamaged backups, the oldest first. Raises: BackupFailed."""
+        return tuple(item.manifest for item in self.listing() if item.manifest is not None)
+
+    def free_bytes(self) -> int | None:
+        """The room of the folder that dumps are made in; None where they are not. Raises: BackupFailed."""
+        return self._free_bytes() if self.bucket.settings.spool else None
+
+    def quarantine(self, backup_id: str) -> str:
+        """Uploads of this id are given up, and what is there does not count as a backup; says so.
+
+        Its objects are deleted where these credentials may; else they stay, its manifest overwritten, and the next
+        manifest of this id names them. Safe to repeat.
+        """
+        prefix, place = self._key(backup_id, ""), self.location(backup_id)
+        self._forget_spool(backup_id)
+        said = []
+        try:
+            given_up = self.bucket.abort_uploads(prefix)
+            if given_up:
+                said.append(f"{given_up} uploads to {place} were given up")
+            if next(self.bucket.objects(prefix), None) is not None:
+                said.append(self._cleared(backup_id))
+        except BackupFailed as error:
+            said.append(f"What is left of the backup at {place} is not known: {error.message}")
+        return f"{'; '.join(said)}." if said else ""
+
+    def _cleared(self, backup_id: str) -> str:
+        """Says what became of the objects under this id. Raises: BackupFailed."""
+        try:
+            self.delete(backup_id)
+        except BackupFailed as error:
+            if error.code != "aws_denied":
+                raise
+            self._put_aside(backup_id)
+            return f"what lies at {self.location(backup_id)} may not be deleted and counts for nothing"
+        return f"what lay at {self.location(backup_id)} was deleted"
+
+    def locked_until(self, backup_id: str) -> datetime | None:
+        """Until when Object Lock keeps its manifest, which was written last. Raises: BackupFailed."""
+        try:
+            return self.bucket.locked_until(self._key(backup_id, FILE_NAME))
+        except BackupFailed as error:
+            if error.code == "absent":
+                return None
+            raise
+
+    def delete(self, backup_id: str) -> None:
+        """No version of any of its objects is left, the manifest's first. Safe to repeat. Raises: BackupFailed."""
+        self.bucket.delete(self._key(backup_id, ""), first=self._key(backup_id, FILE_NAME))
+
+    def _key(self, backup_id: str, path: str) -> str:
+        return f"{self.bucket.address.prefix}/{require_id(backup_id)}/{path}"
+
+    def _there(self, backup_id: str) -> dict[str, int]:
+        """Path -> size of every object of this backup but its manifest."""
+        prefix = self._key(backup_id, "")
+        found = {one.key.removeprefix(prefix): one.size_bytes for one in self.bucket.objects(prefix)}
+        found.pop(FILE_NAME, None)
+        return found
+
+    def _manifest(self, backup_id: str) -> Manifest:
+        key = self._key(backup_id, FILE_NAME)
+        if self.bucket.size_of(key) > MAX_BYTES:
+            raise damaged(backup_id, self.place, [f"{FILE_NAME}: is larger than {MAX_BYTES} bytes"])
+        found = unseal(self.bucket.get(key), backup_id, self.place, self.public_keys)
+        if found.id != backup_id:
+            raise BackupFailed(f"{self.location(backup_id)} holds the backup {found.id}, not {backup_id}.")
+        return found
+
+    def _listed(self, backup_id: str) -> Manifest | str:
+        try:
+            return self.read(backup_id)
+        except BackupFailed as error:
+            if error.code in ("aws_denied", "aws_expired", "aws_login", "aws_busy"):
+                raise
+            return error.message
+
+    def _refuse_finished(self, backup_id: str) -> str:
+        """What stands where the manifest will be: nothing, or the ETag of one that was put aside."""
+        key = self._key(backup_id, FILE_NAME)
+        try:
+            etag = self.bucket.etag(key)
+            if self.bucket.get(key, first=0, count=min(self.bucket.size_of(key), len(_PUT_ASIDE))) == _PUT_ASIDE:
+                return etag
+        except BackupFailed as error:
+            if error.code == "absent":
+                return ""
+            raise
+        raise BackupFailed(f"The store {self.place} already has a backup {backup_id}.")
+
+    def _put_aside(self, backup_id: str) -> None:
+        """A manifest that may not be deleted does not count any more. Raises: BackupFailed."""
+        key = self._key(backup_id, FILE_NAME)
+        try:
+            self.bucket.size_of(key)
+        except BackupFailed as error:
+            if error.code == "absent":
+                return
+            raise
+        self.bucket.put(key, _PUT_ASIDE)
+
+    def _send(self, folder: Path, manifest: Manifest) -> tuple[FileEntry, ...]:
+        """The manifest's files as they are in the bucket now. What was streamed is there already.
+
+        Raises: BackupFailed, OSError.
+        """
+        here = [file for file in manifest.files if (folder / file.path).exists()]
+        streamed = [file for file in manifest.files if file not in here]
+        for file in streamed:
+            there = self.bucket.size_of(self._key(manifest.id, file.path), version_id=file.version_id)
+            if there != file.size_bytes:
+                raise damaged(manifest.id, self.place, [f"{file.path}: has {there} bytes instead of {file.size_bytes}"])
+        total = sum(file.size_bytes for file in here)
+        sent: dict[str, Sent] = {}
+        with Uploads(self.bucket, timeout_s=self.timeout_s, progress=self.progress, total=total) as uploads:
+            for file in sorted(here, key=lambda one: one.size_bytes, reverse=True):
+                key = self._key(manifest.id, file.path)
+                done = uploads.begin(key, pieces_of(folder / file.path, self.bucket.settings.part_mb * MIB))
+                if done is not None:
+                    sent[key] = done
+            sent |= uploads.finish()
+        entries = []
+        for file in here:
+            entry = _entry(file.path, sent[self._key(manifest.id, file.path)])
+            if (entry.size_bytes, entry.sha256) != (file.size_bytes, file.sha256):
+                raise damaged(manifest.id, str(self.spool), [f"{file.path}: changed while it was sent"])
+            entries.append(entry)
+        return tuple(sorted((*entries, *streamed), key=lambda entry: entry.path))
+
+    def _files(
+        self, found: Manifest, files: Sequence[FileEntry], verb: str
+    ) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
+        """Each file with its bytes in pieces, which are fetched ahead by several connections, in order.
+
+        The pieces of one must have been taken before the next is asked for.
+        """
+        size = self.bucket.settings.part_mb * MIB
+        tasks = [
+            (file, first, min(size, file.size_bytes - first))
+            for file in files
+            for first in range(0, max(file.size_bytes, 1), size)
+        ]
+        total = sum(file.size_bytes for file in files)
+        began_at = told_at = time.monotonic()
+        passed = 0
+
+        def fetch(task: tuple[FileEntry, int, int]) -> bytes:
+            file, first, count = task
+            key = self._key(found.id, file.path)
+            try:
+                return self.bucket.get(key, first=first, count=count, version_id=file.version_id)
+            except BackupFailed as error:
+                if error.code != "absent":
+                    raise
+                raise damaged(found.id, self.place, [f"{file.path}: is missing"]) from error
+
+        with ThreadPoolExecutor(self.bucket.settings.connections, thread_name_prefix="s3-fetch") as pool:
+            ahead: list[Future[bytes]] = []
+            waiting = iter(tasks)
+
+            def following() -> bytes:
+                nonlocal passed, told_at
+                while len(ahead) < self.bucket.settings.connections and (task := next(waiting, None)) is not None:
+                    ahead.append(pool.submit(fetch, task))
+                data = ahead.pop(0).result()
+                passed += len(data)
+                now = time.monotonic()
+                if now - began_at > self.timeout_s:
+                    raise BackupFailed(
+                        f"Fetching {self.location(found.id)} has not ended after {self.timeout_s:g} s.",
+                        hint="Raise limits.backup_timeout_s, or store.connections.",
+                        code="timeout",
+                    )
+                if now - told_at >= _TELL_EVERY_S:
+                    told_at = now
+                    self.progress(f"{verb} {self.place}: {passed / 1e6:.0f} of {total / 1e6:.0f} MB")
+                return data
+
+            try:
+                for file in files:
+                    count = max(1, -(-file.size_bytes // size))
+                    yield file, (following() for _ in range(count))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    @effect(Effect.BACKUP_FILE)
+    def _fetch(self, found: Manifest, folder: Path) -> None:
+        """Raises: BackupFailed, OSError."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        wrong = []
+        for file, pieces in self._files(found, found.files, "fetching"):
+            path = folder / file.path
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with path.open("xb") as out:
+                digest = _digest(pieces, out.write)
+            if digest != Digest(size_bytes=file.size_bytes, sha256=file.sha256):
+                wrong.append(f"{file.path}: its content differs from its SHA-256")
+        if wrong:
+            raise damaged(found.id, self.place, wrong)
+        (folder / FILE_NAME).write_bytes(self.bucket.get(self._key(found.id, FILE_NAME)))
+
+    def _require_room(self, needed: int) -> None:
+        free = self._free_bytes()
+        if free < needed:
+            raise BackupFailed(
+                f"The backup has {needed / 1e6:.0f} MB, and {self.spool} has {free / 1e6:.0f} MB free to fetch it to.",
+                hint="make room, or restore from a machine that has it",
+                code="disk_full",
+            )
+
+    def _free_bytes(self) -> int:
+        folder = self.spool.absolute()
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        try:
+            return shutil.disk_usage(folder).free
+        except OSError as error:
+            raise BackupFailed(f"The free space of {folder} cannot be asked: {error.strerror}.") from error
+
+    def _forget_spool(self, backup_id: str) -> None:
+        with suppress(OSError), doing(Effect.BACKUP_REMOVE):
+            shutil.rmtree(self.spool / backup_id, ignore_errors=True)
+            for left in self.spool.glob(f"{backup_id}{PARTIAL}*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _entry(path: str, sent: Sent) -> FileEntry:
+    return FileEntry(
+        path=path, size_bytes=sent.digest.size_bytes, sha256=sent.digest.sha256, version_id=sent.version_id
+    )
+
+
+def _digest(pieces: Iterator[bytes], write: Callable[[bytes], object] | None = None) -> Digest:
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+        if write is not None:
+            write(piece)
+    return Digest(size_bytes=size, sha256=digest.hexdigest())
