@@ -45,6 +45,8 @@ def story(run: Run, action: Callable[[Run], None]) -> RunRecord:
     def write(record: RunRecord) -> None:
         from migrator import reports
 
+        if run.plan is not None:
+            reports.write_plan(run.plan, run.folder)
         files.extend(reports.write(record, run.folder))
 
     run.write_reports = write

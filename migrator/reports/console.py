@@ -158,7 +158,8 @@ class Console:
             self._say(Text())
             for part in verdict_view.parts(record, self._symbols, plain=not self._live_allowed, width=self._rich.width):
                 self._rich.print(part)
-            for path in files:
+            page = [path for path in files if path.suffix == ".html"]
+            for path in page or files:  # the others lie beside it
                 self._say_whole("report", str(path))
             if record.next_command:
                 self._say_whole("next", record.next_command)

@@ -32,6 +32,7 @@ _LOGS = {
     "maintenance.log": "maintenance commands",
     "bug.log": "a bug in migrator",
 }
+PLAN = "plan.json"  # what preflight found out, as it was carried out
 _SHOWN_ELSEWHERE = {"proven", "not proven", "error", "what to do", "backup", "warnings", "checks failed", "kept"}
 
 
@@ -139,9 +140,10 @@ def _waits_plot(record: RunRecord, taken: Sequence[Sample]) -> Plot | None:
 
 
 def _statements(folder: Path) -> dict[str, list[str]]:
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        found = json.loads((folder / "statements.json").read_text(encoding="utf-8"))
-        return {str(key): [str(one) for one in statements] for key, statements in found.items()}
+    """What the run's own plan says of its changesets' SQL; references in it are masked there."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return {f"{one['path']}::{one['id']}::{one['author']}": list(one["sql"]) for one in plan["changesets"]}
     return {}
 
 

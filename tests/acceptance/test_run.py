@@ -77,7 +77,8 @@ def test_a_first_run_tells_everything_as_json(shop: Shop) -> None:
     assert (told["outcome"], told["exit_code"], told["way"]) == ("migrated", 0, "atomic")
     [report] = shop.folder.glob(".migrator/runs/*/report.json")
     assert json.loads(report.read_text())["run_id"] == told["run_id"]
-    assert report.with_name("report.md").is_file()
+    for name in ("report.md", "report.html", "report.junit.xml", "run.jsonl", "plan.json"):
+        assert report.with_name(name).is_file(), name
     assert shop.value("select count(*) from customer") == 200
 
 
@@ -93,7 +94,7 @@ def test_a_failure_is_told_with_its_place_and_the_exit_code_tells_the_state(shop
     done = call(shop, "run", "release.sql", "--env", "staging", "--set", "way=atomic")
     assert done.returncode == 6, done.stderr
     assert "release.sql:4" in done.stderr
-    assert "report.md" in done.stderr
+    assert "report.html" in done.stderr
     assert "Traceback" not in done.stderr
     assert shop.dump() == before
     as_json = json.loads(call(shop, "run", "release.sql", "-e", "staging", "--json").stdout)

@@ -91,8 +91,8 @@ def test_page_needs_no_network_and_runs_no_script() -> None:
 
 def test_page_holds_what_lies_in_the_folder(tmp_path: Path) -> None:
     record = a_failed_run()
-    key = "changelogs/1.sql::1::kim"
-    (tmp_path / "statements.json").write_text(json.dumps({key: ["alter table orders add note text"]}))
+    planned = {"path": "changelogs/1.sql", "id": "1", "author": "kim", "sql": ["alter table orders add note text"]}
+    (tmp_path / "plan.json").write_text(json.dumps({"changesets": [planned]}))
     (tmp_path / "liquibase.log").write_text("\n".join(f"line {number}" for number in range(1000)))
     for second, waiting in enumerate((0, 3, 1)):
         at = STARTED + timedelta(seconds=second)
