@@ -19,6 +19,7 @@ from migrator.config.lint import OffRule
 from migrator.config.profiles import profile
 from migrator.config.rds import RdsSettings
 from migrator.config.sources import flatten
+from migrator.config.task import TaskSettings
 from migrator.plans.findings import Rule, squawk
 from migrator.plans.findings.finder import FAMILIES
 from migrator.plans.gate import GateState
@@ -27,7 +28,7 @@ from migrator.runs import record
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals", "scratch"}
-_NOT_HERE = {"login", "require_attestation", "rds"}  # has no effect; have their own tables
+_NOT_HERE = {"login", "require_attestation", "rds", "task"}  # has no effect; have their own tables
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
 
@@ -168,6 +169,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "cloudfront": _plain(aws_maintenance.CloudFrontProvider),
     "ssm": _plain(aws_maintenance.SsmProvider),
     "rds": _plain(RdsSettings),
+    "task": _plain(TaskSettings),
     "maintenance-window": _plain(models.MaintenanceWindow),
     "liquibase": _plain(models.LiquibaseTable),
     "journal": _plain(models.JournalTable),

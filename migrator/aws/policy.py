@@ -1,7 +1,7 @@
 """The least that a role must be allowed, for one environment's configuration: IAM policies with the ARNs in them.
 
 Roles are split: `plan` only reads, `migrate` holds users off, backs up and lets them in, `recover` goes back and ends
-maintenance, `prune` alone may delete backups.
+maintenance, `prune` alone may delete backups, `start` starts the task that does any of these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from migrator.config.references import pointers
 from migrator.config.remote import Pointer
 from migrator.config.store import is_s3, s3_address
 
-Role = Literal["plan", "migrate", "recover", "prune"]
+Role = Literal["plan", "migrate", "recover", "prune", "start"]
 ROLES: tuple[Role, ...] = get_args(Role)
 SNAPSHOTS = "mig-*"  # what migrator calls its snapshots and the instances that it restores
 _CHANGES = ("migrate", "recover")
@@ -56,6 +56,8 @@ def statements(
 ) -> tuple[Statement, ...]:
     """What the role must be allowed. `also` are texts with references that belong to no environment, as the
     signing key's. Empty where the configuration names nothing of AWS."""
+    if role == "start":
+        return _merged(list(_task(environment, where)))
     found: list[Statement] = []
     for one in environment.maintenance.outside:
         match one:
@@ -163,6 +165,31 @@ def _parameter(one: SsmProvider, role: Role, where: Where) -> Iterator[Statement
     write = ("ssm:PutParameter", "ssm:AddTagsToResource", "ssm:DeleteParameter") if role in _CHANGES else ()
     arn = where.arn("ssm", f"parameter/{one.parameter.removeprefix('/')}")
     yield Statement(sid="SsmFlag", actions=("ssm:GetParameter", *write), resources=(arn,))
+
+
+def _task(environment: Environment, where: Where) -> Iterator[Statement]:
+    task = environment.task
+    if task.cluster is None or task.definition is None:
+        return
+    cluster = task.cluster.rpartition("/")[2]
+    family = task.definition.rpartition("/")[2].partition(":")[0]
+    yield Statement(
+        sid="TaskRun",
+        actions=("ecs:RunTask",),
+        resources=(where.arn("ecs", f"task-definition/{family}:*"),),
+        condition={"ArnEquals": {"ecs:cluster": where.arn("ecs", f"cluster/{cluster}")}},
+    )
+    yield Statement(sid="TaskDefinition", actions=("ecs:DescribeTaskDefinition",), resources=("*",))
+    tasks = where.arn("ecs", f"task/{cluster}/*")
+    yield Statement(sid="TaskFollow", actions=("ecs:DescribeTasks", "ecs:StopTask"), resources=(tasks,))
+    yield Statement(
+        sid="TaskRoles",  # its own role and the one that fetches its image; name them here to narrow it further
+        actions=("iam:PassRole",),
+        resources=(where.arn("iam", "role/migrator*", region=""),),
+        condition={"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+    )
+    logs = where.arn("logs", f"log-group:*:log-stream:*/{task.container}/*")
+    yield Statement(sid="TaskLog", actions=("logs:GetLogEvents",), resources=(logs,))
 
 
 def _store(environment: Environment, role: Role, where: Where) -> Iterator[Statement]:

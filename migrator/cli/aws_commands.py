@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from migrator.cli import opening, output
-from migrator.cli.options import ConfigPath, EnvironmentName
+from migrator.cli.options import AsJson, ConfigPath, EnvironmentName
 from migrator.errors import AwsFailed, Refused, UsageError
 
 if TYPE_CHECKING:
     from migrator.aws.policy import Statement, Where
+    from migrator.aws.task import Task
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
 
@@ -29,7 +30,9 @@ def policy(
     role: Annotated[
         str,
         typer.Option(
-            "--role", metavar="ROLE", help="plan reads. migrate runs. recover goes back. prune deletes old backups."
+            "--role",
+            metavar="ROLE",
+            help="plan, migrate, recover, prune (deletes old backups) or start (of run-task).",
         ),
     ],
     account: AccountId = None,
@@ -38,7 +41,7 @@ def policy(
 ) -> None:
     """Print the least that a role must be allowed for this environment, as an IAM policy. Changes nothing.
 
-    Four roles, so that none can do more than its work: who plans cannot write, who migrates cannot delete a backup.
+    A role can do no more than its work: who plans cannot write, who migrates cannot delete a backup.
 
     \b
     migrator aws policy --env production --role migrate > migrate.json
@@ -87,3 +90,69 @@ def where(environment: Environment, account: str | None) -> Where:
             f"nothing says which account, or region, of AWS is meant: {error.message}",
             hint="give --account 123456789012, and [aws] region in migrator.toml",
         ) from error
+
+
+@app.command(name="run-task", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_task(
+    context: typer.Context,
+    *,
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start migrator as a task of ECS, follow its log, and end with its exit code.
+
+    For machines that do not reach the database. What comes after -- is the command that runs in the task. Its log is
+    shown here; with --json the command gets --json too, and its document is all that is on standard output. Ctrl-C
+    asks the task to stop: the run in it goes back by itself, and is followed to its end.
+
+    \b
+    migrator aws run-task --env production -- run changelogs/release.xml --env production --yes
+    migrator aws run-task --env production -- recover --expired --env production
+    """
+    from uuid import uuid4
+
+    from migrator.aws import Account
+    from migrator.aws.task import Task
+
+    command = [argument for argument in context.args if argument != "--"]
+    if not command:
+        raise UsageError("nothing is said to be run", hint="write it behind --, as: -- run changelogs/release.xml")
+    loaded = opening.configuration(config, required=False, shown_only=True)
+    environment = opening.environment(loaded, env)
+    task = Task(account=Account(environment.aws), settings=environment.task, token=uuid4().hex)
+    wants_json = as_json and "--json" not in command
+    arn = task.start([*command, "--json"] if wants_json else command)
+    output.note(f"task {arn.rpartition('/')[2]}: migrator {' '.join(command)}")
+    told = _followed(task, as_json=as_json)
+    code = task.exit_code()
+    if as_json:
+        output.result(_document(told))
+    output.note(f"the task ended with exit code {code}")
+    raise typer.Exit(code)
+
+
+def _followed(task: Task, *, as_json: bool) -> list[str]:
+    """Every line of the task's log, each of which was told at once. Ctrl-C once stops the task, not us."""
+    told: list[str] = []
+    tell = output.note if as_json else output.result
+    has_asked = False
+    while True:
+        try:
+            for line in task.lines(lambda status: output.note(f"task: {status.lower()}")):
+                told.append(line)
+                tell(line)
+            return told
+        except KeyboardInterrupt:
+            if has_asked:
+                raise
+            has_asked = True
+            output.note("the task is asked to stop; the run in it goes back by itself (Ctrl-C again: leave it alone)")
+            task.stop("interrupted by a person")
+
+
+def _document(lines: list[str]) -> str:
+    """The last JSON document among the lines of a log, as `--json` prints it; {} where there is none."""
+    starts = [number for number, line in enumerate(lines) if line.rstrip() == "{"]
+    ends = [number for number, line in enumerate(lines) if line.rstrip() == "}"]
+    return "\n".join(lines[starts[-1] : ends[-1] + 1]) if starts and ends else "{}"

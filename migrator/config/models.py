@@ -29,6 +29,7 @@ from migrator.config.rds import RdsSettings
 from migrator.config.scratch import NO_SCRATCH, ScratchSettings
 from migrator.config.settings import FilePath, Flag, Identifier, Seconds, Settings, Text
 from migrator.config.store import StoreSettings, StoreText
+from migrator.config.task import TaskSettings
 from migrator.config.window import MaintenanceWindow, OnOverrun
 
 Profile = Literal["guarded", "online"]
@@ -192,6 +193,7 @@ class EnvironmentSettings(Settings):
     store: StoreSettings = StoreSettings()
     aws: AwsSettings = AwsSettings()
     rds: RdsSettings = RdsSettings()
+    task: TaskSettings = TaskSettings()
     checks: ChecksSettings = ChecksSettings()
     limits: LimitsSettings = LimitsSettings()
     lint: LintSettings = LintSettings()

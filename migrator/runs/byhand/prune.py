@@ -11,6 +11,7 @@ from migrator.backups.manifest import Manifest
 from migrator.errors import UsageError
 from migrator.postgres import fence
 from migrator.runs import stores
+from migrator.runs.byhand import beside
 from migrator.runs.journal import Journal
 from migrator.runs.run import Run
 
@@ -92,4 +93,6 @@ def delete(run: Run, manifest: Manifest) -> None:
     if manifest.kind == "clone":
         with store.opened(manifest.id) as folder:
             stores.clone(run).delete(stores.source(run), folder)
+    if beside.is_of_server(manifest):
+        beside.delete(run, manifest)
     store.delete(manifest.id)

@@ -15,6 +15,7 @@ from migrator.postgres.properties import DatabaseProperties
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 from migrator.runs import reconstruction, state, stores
+from migrator.runs.byhand import beside
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
@@ -40,6 +41,8 @@ def read(run: Run, backup_id: str) -> Manifest:
     if found.kind == "clone":
         with stores.of(run).opened(backup_id) as folder:
             stores.clone(run).verify(stores.source(run), folder)
+    if beside.is_of_server(found):
+        beside.verify(run, found)
     return found
 
 
