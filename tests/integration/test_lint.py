@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from tests.integration.liquibase_fixtures import Worker, worker  # noqa: F401
 
 ALLOW = "migrator:allow drop-table Nobody reads it."
 SCHEMA = (
-    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="http://www.liquibase.org/xml/ns/dbchangelog '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+    'xsi:schemaLocation="http://www.liquibase.org/xml/ns/dbchangelog '
     'http://www.liquibase.org/xml/ns/dbchangelog/dbchangelog-latest.xsd"'
 )
 FORMATS = {
@@ -75,6 +78,14 @@ drop table older;
 """.replace("ALLOW", ALLOW),
 }
 LINES = {"a.sql": 8, "a.xml": 8, "a.yaml": 11, "a.json": 6}
+MEASURED = """
+import resource, sys
+from migrator.cli import boundary
+from migrator.cli.app import app
+boundary.run(app, sys.argv[1:])
+for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+    print(resource.getrusage(who).ru_maxrss, file=sys.stderr)
+"""
 Lint = Callable[..., tuple[int, str, str]]
 
 
@@ -199,3 +210,23 @@ def test_comment_is_no_part_of_the_checksum(worker: Worker, tmp_path: Path) -> N
         [changeset] = worker.liquibase.offline_changesets("a.sql", options=options, server_major=16)
         checksums.add(changeset.checksum)
     assert len(checksums) == 1
+
+
+@pytest.mark.slow
+def test_ten_thousand_changesets_stay_within_memory(tmp_path: Path) -> None:
+    with (tmp_path / "big.sql").open("w") as file:
+        file.write("--liquibase formatted sql\n")
+        for number in range(10_000):
+            file.write(
+                f"--changeset big:{number}\nalter table t{number} drop column x;\ncreate index i{number} on t{number} (a);\n"
+                f"update t{number} set a = 1 where b = {number};\n--rollback empty\n"
+            )
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURED, "lint", "big.sql", "--json"], cwd=tmp_path, capture_output=True, check=False
+    )
+    document = json.loads(measured.stdout)
+    assert document["counts"] == {"error": 10_000, "warning": 10_000, "info": 0}
+    assert document["findings"][9_999]["line"] == 3 + 9_999 * 5
+    own_kb, children_kb = map(int, measured.stderr.split()[-2:])
+    assert own_kb < 300_000, "the orchestrator's own"
+    assert own_kb + children_kb < 600_000, "with Liquibase or squawk, whichever is larger"
