@@ -9,6 +9,7 @@ from pathlib import Path
 
 from migrator.backups.signing import SigningKey
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.plans import attestation as attestations
 from migrator.plans.attestation import Attestation, Leg, RehearsedChangeset
 from migrator.rehearsals.outlook import Outlook
@@ -59,6 +60,7 @@ def of(run: Run, record: RehearsalRecord, outlook: Outlook) -> Attestation:
     )
 
 
+@effect(Effect.REPORT)
 def _write(path: Path, data: bytes) -> Path:
     """The file is there whole, or not at all. Everybody may read it: it holds no secret and is handed on."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrator.errors import Interrupted
+from migrator.failpoints import Effect, effect
 from migrator.postgres.connect import PgSession
 from migrator.rehearsals import moment
 from migrator.rehearsals.outlook import Outlook
@@ -114,6 +115,7 @@ class Legs:
                 hint="Correct the rollbacks in the changelog.",
             )
 
+    @effect(Effect.WORK_FILE)
     def _leg(self, name: str, *, way: str, undo: Undo | None = None) -> Run:
         trial = self._copy.run_of(self._run)
         environment = trial.environment
