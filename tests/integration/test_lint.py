@@ -218,8 +218,9 @@ def test_ten_thousand_changesets_stay_within_memory(tmp_path: Path) -> None:
         file.write("--liquibase formatted sql\n")
         for number in range(10_000):
             file.write(
-                f"--changeset big:{number}\nalter table t{number} drop column x;\ncreate index i{number} on t{number} (a);\n"
-                f"update t{number} set a = 1 where b = {number};\n--rollback empty\n"
+                f"--changeset big:{number}\nalter table t{number} drop column x;\n"
+                f"create index i{number} on t{number} (a);\nupdate t{number} set a = 1 where b = {number};\n"
+                "--rollback empty\n"
             )
     measured = subprocess.run(
         [sys.executable, "-c", MEASURED, "lint", "big.sql", "--json"], cwd=tmp_path, capture_output=True, check=False

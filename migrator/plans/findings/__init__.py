@@ -29,7 +29,8 @@ def find(
     """Everything that the rules find in what would run, save what is switched off with a reason. Writes nothing.
 
     `database`: the target as a session reads it; None where there is none (lint), then no rows are counted.
-    Never raises for what it finds; an SQL that it cannot read is a finding too.
+    Never raises for what it finds: SQL that it cannot read is a finding too. Raises: StepFailed when the database
+    cannot be asked.
     """
     from migrator.plans.findings import finder
 

@@ -114,7 +114,7 @@ def of(look: Look) -> Iterator[Finding]:
             yield from _altered(look, statement.kind, statement.name, action)
     elif statement.verb == "DROP" and statement.kind in _OBJECTS:
         for name in statement.names:
-            if name.name not in look.made_again and not look.is_new(name):
+            if name.name not in look.made_again and not look.is_new(name) and not look.is_new_object(name):
                 kind = statement.kind.lower()
                 yield look.finding(DROP_OBJECT, f"drops {kind} {look.named(name)}", at=statement.start)
     elif statement.verb == "CREATE" and statement.kind == "INDEX" and "UNIQUE" in statement.modifiers:

@@ -111,6 +111,7 @@ class Database:
         self._tables: dict[tuple[str, str], Table] = {}
         self._counts: dict[tuple[int, str], int | None] = {}
         self._sizes: dict[int, int] = {}
+        self._keys: dict[int, list[dependents.Key]] | None = None
 
     @property
     def default_schema(self) -> str:
@@ -183,8 +184,10 @@ class Database:
 
         `only_cascade`: by keys that say ON DELETE CASCADE (a DELETE); else by all of them (TRUNCATE ... CASCADE).
         """
+        if self._keys is None:
+            self._keys = dependents.keys(self._session)
         oids = [table.oid for table in tables]
-        return self._told(dependents.of_rows(self._session, oids, only_cascade=only_cascade))
+        return self._told(dependents.of_rows(self._keys, oids, only_cascade=only_cascade))
 
     def schema_tables(self, schema: str) -> tuple[Stake, ...]:
         """The tables of a schema, with their rows."""
@@ -220,18 +223,14 @@ class Database:
     def _counted(self, table: Table, column: str) -> int | None:
         what = sql.Identifier(column) if column else sql.SQL("*")
         query = statement("SELECT count({}) FROM {}", what, sql.Identifier(table.schema, table.name))
-        begin = self._clock()
         try:
-            found = self._briefly(query)
+            return int(self._briefly(query)[0][0] or 0)
         except StepFailed:  # no right to read it, or it takes too long: the estimate serves
             return None
-        finally:
-            self._left_s -= self._clock() - begin
-        return int(found[0][0] or 0)
 
     def _size_bytes(self, table: Table) -> int:
         if table.oid not in self._sizes:
-            is_known = table.tuples is not None or not table.holds_rows
+            is_known = table.tuples is not None or not table.holds_rows or self._left_s <= 0
             self._sizes[table.oid] = table.pages_bytes if is_known else self._measured(table)
         return self._sizes[table.oid]
 
@@ -250,9 +249,14 @@ class Database:
 
     def _briefly(self, query: str) -> list[Row]:
         """Raises: StepFailed, also when somebody's lock is in the way or it takes too long."""
-        with reading(self._session), unlocking(self._session):
-            self._session.execute(f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_ONE_COUNT_MS}")
-            return self._session.rows(query)
+        begin = self._clock()
+        limits = f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_ONE_COUNT_MS}"
+        try:
+            with reading(self._session), unlocking(self._session):
+                self._session.execute(limits)
+                return self._session.rows(query)
+        finally:
+            self._left_s -= self._clock() - begin
 
 
 def _table(row: Row, columns: dict[str, Column]) -> Table:

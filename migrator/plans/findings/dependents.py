@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from migrator.plans.findings.cursor import Name
 from migrator.plans.findings.model import Stake
-from migrator.postgres.catalog import oid_array
 from migrator.postgres.reading import reading
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
@@ -71,18 +70,11 @@ WHERE NOT EXISTS (SELECT FROM own o WHERE o.catalogue = t.catalogue AND o.oid = 
        OR t.catalogue = 'pg_proc'::regclass)
 ORDER BY 1"""
 
-_OF_ROWS = """
-WITH RECURSIVE keys AS (
-  SELECT conrelid, confrelid FROM pg_constraint WHERE contype = 'f' AND {}
-), reached(oid) AS (
-  SELECT unnest({})
-  UNION
-  SELECT k.conrelid FROM reached r JOIN keys k ON k.confrelid = r.oid
-)
-SELECT n.nspname, c.relname
-FROM reached r JOIN pg_class c ON c.oid = r.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.oid <> ALL ({}) AND NOT c.relispartition
-ORDER BY 1, 2"""
+_KEYS = """
+SELECT k.confrelid, k.conrelid, k.confdeltype, n.nspname, c.relname
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND NOT c.relispartition
+ORDER BY 4, 5"""
 
 _OF_SCHEMA = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -141,14 +133,37 @@ def of_drop(session: Session, found: Sequence[Root]) -> Taken:
     )
 
 
-def of_rows(session: Session, oids: Sequence[int], *, only_cascade: bool) -> Taken:
-    """The tables that foreign keys reach from these. Raises: StepFailed."""
-    if not oids:
-        return Taken()
-    condition = sql.SQL("confdeltype = 'c'") if only_cascade else sql.SQL("true")
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A foreign key; `table` is the one that has it."""
+
+    oid: int
+    table: tuple[str, str]  # schema, name
+    cascades: bool  # ON DELETE CASCADE
+
+
+def keys(session: Session) -> dict[int, list[Key]]:
+    """Every foreign key, by the oid of the table that it refers to. Raises: StepFailed."""
     with reading(session):
-        rows = session.rows(statement(_OF_ROWS, condition, oid_array(oids), oid_array(oids)))
-    tables = tuple((str(schema), str(name)) for schema, name in rows)
+        rows = session.rows(_KEYS)
+    found: dict[int, list[Key]] = {}
+    for to, of, how, schema, name in rows:
+        key = Key(oid=int(of or 0), cascades=how == "c", table=(str(schema), str(name)))
+        found.setdefault(int(to or 0), []).append(key)
+    return found
+
+
+def of_rows(known: Mapping[int, Sequence[Key]], oids: Sequence[int], *, only_cascade: bool) -> Taken:
+    """The tables that these keys reach from the tables given, step by step."""
+    reached, waiting = set(oids), list(oids)
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        for key in known.get(waiting.pop(), ()):
+            if key.oid not in reached and (key.cascades or not only_cascade):
+                reached.add(key.oid)
+                found.add(key.table)
+                waiting.append(key.oid)
+    tables = tuple(sorted(found))
     return Taken(objects=tuple(f"table {schema}.{name}" for schema, name in tables), tables=tables)
 
 

@@ -101,7 +101,7 @@ def of(look: Look) -> Iterator[Finding]:
 
 def _dropped(look: Look) -> Iterator[Finding]:
     statement = look.statement
-    old = [name for name in statement.names if not look.is_new(name)]
+    old = [name for name in statement.names if not look.is_new(name) and not look.is_new_object(name)]
     if statement.kind == "TABLE":
         for name in old:
             if "IF EXISTS" in statement.modifiers and look.world.database is not None and look.table(name) is None:
@@ -111,7 +111,7 @@ def _dropped(look: Look) -> Iterator[Finding]:
                 DROP_TABLE, f"drops table {look.named(name)}{rows_told(stakes)}", at=statement.start, stakes=stakes
             )
     elif statement.kind == "SCHEMA":
-        for name in statement.names:
+        for name in old:
             tables = look.world.database.schema_tables(name.name) if look.world.database is not None else ()
             told = f"drops schema {name}" + (f" with {_listed(tables)}" if tables else "")
             yield look.finding(DROP_SCHEMA, told, at=statement.start, stakes=tables)

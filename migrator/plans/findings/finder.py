@@ -105,7 +105,8 @@ def _heading(look: Look) -> _Heading:
         start=statement.start,
         text=f"{statement.verb} {statement.kind}".strip() + named,
         is_read=bool(statement.kind or statement.changes),
-        is_about_new=bool(statement.targets) and all(look.is_new(name) for name in statement.targets),
+        is_about_new=(statement.verb == "CREATE" and statement.kind == "TABLE")
+        or (bool(statement.targets) and all(look.is_new(name) for name in statement.targets)),
     )
 
 

@@ -32,6 +32,10 @@ class Look:
         """Whether this changelog makes it, so that nobody uses it yet."""
         return self.world.is_new(name, self.changeset.file)
 
+    def is_new_object(self, name: Name) -> bool:
+        """As `is_new`, of an object of the statement's kind that is no table."""
+        return self.world.is_new_object(self.statement.kind, name, self.changeset.file)
+
     def is_new_column(self, name: Name, column: str) -> bool:
         return self.world.is_new_column(name, column, self.changeset.file)
 

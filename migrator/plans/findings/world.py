@@ -7,6 +7,7 @@ from migrator.plans.findings.database import Database, Table
 from migrator.plans.findings.statements import Statement
 
 _PUBLIC = "public"
+_GROUPS = {"PROCEDURE": "FUNCTION", "ROUTINE": "FUNCTION", "AGGREGATE": "FUNCTION", "DOMAIN": "TYPE"}
 
 
 class World:
@@ -20,6 +21,7 @@ class World:
         self.database = database
         self._made: dict[tuple[str, str], str] = {}  # schema and name -> the file that made it
         self._columns: dict[tuple[str, str, str], str] = {}
+        self._objects: dict[tuple[str, str, str], str] = {}  # kind, schema and name of what is no table
         self._gone: set[tuple[str, str]] = set()
 
     def table(self, name: Name) -> Table | None:
@@ -37,12 +39,19 @@ class World:
         """As `is_new`, of a column."""
         return self.is_new(name, file) or self._counts(self._columns.get((*self._key(name), column)), file)
 
+    def is_new_object(self, kind: str, name: Name, file: str | None) -> bool:
+        """As `is_new`, of a view, a function, a type, a sequence."""
+        return self._counts(self._objects.get((_GROUPS.get(kind, kind), *self._key(name))), file)
+
     def apply(self, statement: Statement, file: str | None) -> None:
         """The statement has run."""
         where = file or ""
         if statement.verb == "CREATE" and statement.kind in {"TABLE", "MATERIALIZED VIEW"} and statement.name:
             if "IF NOT EXISTS" not in statement.modifiers or self.table(statement.name) is None:
                 self._made.setdefault(self._key(statement.name), where)
+        elif statement.verb == "CREATE" and statement.name and "REPLACE" not in statement.modifiers:
+            kind = _GROUPS.get(statement.kind, statement.kind)
+            self._objects.setdefault((kind, *self._key(statement.name)), where)
         elif statement.verb == "DROP" and statement.kind in {"TABLE", "MATERIALIZED VIEW"}:
             for name in statement.names:
                 self._made.pop(self._key(name), None)
