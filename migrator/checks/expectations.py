@@ -244,7 +244,8 @@ def _validate(
         _log.warning("the suite %s could not be validated", suite["name"], exc_info=True)
         return [_raised(index, str(error) or type(error).__name__) for index in indexes]
     found = {int(result.expectation_config.meta["index"]): result for result in results}
-    return [_verdict(index, found.get(index)) for index in indexes]
+    hidden = [bool(one.get("hidden")) for one in suite["expectations"]]
+    return [_verdict(index, found.get(index), hidden=hidden[index]) for index in indexes]
 
 
 def _domain_object(expectation: Mapping[str, Any], index: int) -> Any:
@@ -257,7 +258,7 @@ def _domain_object(expectation: Mapping[str, Any], index: int) -> Any:
     return configuration.to_domain_obj()
 
 
-def _verdict(index: int, result: Any) -> Verdict:
+def _verdict(index: int, result: Any, *, hidden: bool) -> Verdict:
     if result is None:
         return _raised(index, "Great Expectations gave no result")
     errors = list(_exceptions(result.exception_info))
@@ -265,7 +266,7 @@ def _verdict(index: int, result: Any) -> Verdict:
         return _raised(index, *errors)
     if not isinstance(result.success, bool | np.bool_):
         return _raised(index, "Great Expectations gave neither a success nor a failure")
-    detail = None if result.success else _detail(dict(result.result or {}))
+    detail = None if result.success else _detail(dict(result.result or {}), hidden=hidden)
     return Verdict(index=index, success=bool(result.success), detail=detail)
 
 
@@ -302,17 +303,21 @@ def _message(error: BaseException | str) -> str:
     return " ".join(kept)[:1000] or "an error without a message"
 
 
-def _detail(result: Mapping[str, Any]) -> str | None:
+def _detail(result: Mapping[str, Any], *, hidden: bool) -> str | None:
     parts = []
     if result.get("unexpected_count"):
         percent = result.get("unexpected_percent")
         share = f" ({percent:.3g} %)" if isinstance(percent, int | float) else ""
         parts.append(f"{result['unexpected_count']} of {result.get('element_count')} values are unexpected{share}")
         samples = [_short(value) for value in result.get("partial_unexpected_list") or []]
-        if samples:
+        if samples and hidden:
+            parts.append("their values are hidden by checks.redact")
+        elif samples:
             parts.append(f"such as {', '.join(dict.fromkeys(samples))}")
     elif result.get("observed_value") is not None:
-        parts.append(f"observed {_short(result['observed_value'])}")
+        parts.append(
+            "what was observed is hidden by checks.redact" if hidden else f"observed {_short(result['observed_value'])}"
+        )
     elif "observed_value" in result:
         parts.append("observed no value (NULL, or not a number)")
     return ", ".join(parts) or None

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal, InvalidOperation
 
 from migrator.checks.readonly import read_only, sqlstate
+from migrator.checks.redaction import row_as_json
 from migrator.checks.results import CheckResult, Phase, Severity
 from migrator.checks.rules import RULE_WORDS, Invariant, Kind, load
 from migrator.checks.statement import NotOneStatement, single
@@ -31,7 +32,7 @@ FROM (
 ) AS migrator_rule (migrator_value) LIMIT 2
 """
 _ROWS = """
-SELECT pg_catalog.left(pg_catalog.row_to_json(migrator_rule)::pg_catalog.text, {})
+SELECT pg_catalog.left({}::pg_catalog.text, {})
 FROM (
 {}
 ) AS migrator_rule LIMIT {}
@@ -134,7 +135,9 @@ def _measure(session: Session, invariant: Invariant, phase: Phase, timeout_s: fl
         if invariant.kind is Kind.UNCHANGED:
             measured = _value(blank, session.rows(_VALUE.format(rule)))
         else:
-            measured = _violations(blank, session.rows(_ROWS.format(_SHOWN_CHARACTERS, rule, _COUNTED_ROWS + 1)))
+            row = row_as_json("migrator_rule", invariant.redact)
+            found = session.rows(_ROWS.format(row, _SHOWN_CHARACTERS, rule, _COUNTED_ROWS + 1))
+            measured = _violations(blank, found)
     except (TransactionLost, ConnectionFailed):
         raise  # not the rule's fault, or the end of everything
     except StepFailed as error:

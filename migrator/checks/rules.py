@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -47,9 +47,10 @@ class Invariant:
     when: frozenset[Phase] = frozenset(_PHASES)
     inside: bool = False  # run it inside the transaction, where only marked rules are
     severity: Severity = "critical"
+    redact: tuple[str, ...] = ()  # columns whose values are not shown
 
 
-def load(paths: Sequence[Path]) -> list[Invariant]:
+def load(paths: Sequence[Path], *, redact: Sequence[str] = ()) -> list[Invariant]:
     """The invariants of these files, in this order; a file that is named twice counts once.
 
     Raises: ConfigError with file and line: no kind, an unknown word, not exactly one SELECT.
@@ -61,7 +62,7 @@ def load(paths: Sequence[Path]) -> list[Invariant]:
             raise complaint(
                 path, None, f"there is also {found[invariant.name].path}", hint="Give one of the files another name."
             )
-        found[invariant.name] = invariant
+        found[invariant.name] = replace(invariant, redact=tuple(redact))
     return list(found.values())
 
 

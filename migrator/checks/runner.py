@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 
 from migrator.checks.documents import complaint
 from migrator.checks.readonly import read_only, sqlstate
+from migrator.checks.redaction import hides
 from migrator.checks.results import CheckResult, Phase
 from migrator.checks.statement import NotOneStatement, single
 from migrator.checks.suites import Suite
@@ -234,7 +235,18 @@ def _wire(suite: Suite) -> dict[str, Any]:
         "allow_empty": suite.allow_empty,
         "parameters": dict(suite.parameters),
         "expectations": [
-            {"type": e.type, "kwargs": dict(e.kwargs), "severity": e.severity} for e in suite.expectations
+            {
+                "type": e.type,
+                "kwargs": dict(e.kwargs),
+                "severity": e.severity,
+                "hidden": hides(
+                    suite.redact,
+                    e.columns,
+                    table=None if table is None else table.name,
+                    schema=None if table is None else table.schema,
+                ),
+            }
+            for e in suite.expectations
         ],
     }
 

@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -56,15 +56,20 @@ class Expectation:
     line: int | None = None
 
     @property
-    def label(self) -> str:
-        """The type and the columns that it is about."""
-        columns = [
-            column
+    def columns(self) -> list[str]:
+        """The columns that it is about."""
+        return [
+            str(column)
             for key in ("column", "column_A", "column_B", "column_list", "column_set")
             if (value := self.kwargs.get(key))
             for column in ([value] if isinstance(value, str) else value)
         ]
-        return f"{self.type}({', '.join(str(column) for column in columns)})" if columns else self.type
+
+    @property
+    def label(self) -> str:
+        """The type and the columns that it is about."""
+        columns = self.columns
+        return f"{self.type}({', '.join(columns)})" if columns else self.type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,7 @@ class Suite:
     inside: bool = False  # run it inside the transaction, where only marked suites are
     allow_empty: bool = False  # no rows are fine
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    redact: tuple[str, ...] = ()  # columns whose values are not shown
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -97,14 +103,14 @@ class Suite:
         return min((e.severity for e in self.expectations), key=_SEVERITIES.index, default="critical")
 
 
-def load(paths: Sequence[Path]) -> list[Suite]:
+def load(paths: Sequence[Path], *, redact: Sequence[str] = ()) -> list[Suite]:
     """The suites of these files, in this order; a file that is named twice counts once.
 
     Raises: ConfigError with file, line and key.
     """
     suites: list[Suite] = []
     for path in dict.fromkeys(path.resolve() for path in paths):
-        suite = _suite(path)
+        suite = replace(_suite(path), redact=tuple(redact))
         for other in suites:
             if other.name == suite.name:
                 raise complaint(

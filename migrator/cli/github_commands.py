@@ -95,7 +95,7 @@ def _files(uses: str, environments: tuple[str, ...]) -> list[tuple[Path, str]]:
 def _workflow(text: str, uses: str, environments: tuple[str, ...]) -> str:
     text = re.sub(r"(?m)uses: \./$", f"uses: {uses}", text)
     text = text.replace("[dev, qa, staging, production]", f"[{', '.join(environments)}]")
-    kept = [name for name in ("staging", "production") if name in environments] or list(environments)
+    kept: list[str] = [name for name in ("staging", "production") if name in environments] or list(environments)
     text = text.replace("[staging, production]", f"[{', '.join(kept)}]")
     if "staging" not in environments:
         text = re.sub(r"\bstaging\b", environments[0], text)

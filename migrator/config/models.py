@@ -116,6 +116,8 @@ class ChecksSettings(Settings):
     """SQL invariants: files or patterns, relative to migrator.toml's folder."""
     expected_writes: tuple[Text, ...] = ()
     """Tables that triggers or cascades may write though no changeset names them: schema.table, with * and ?."""
+    redact: tuple[Text, ...] = ()
+    """Columns whose values are not shown where a check fails: column, table.column or schema.table.column, * and ?."""
     inside: Literal["all", "marked"] = "all"
     """Which checks run inside the transaction of the atomic way: all, or those marked `inside`."""
     inside_timeout_s: Seconds = 300.0

@@ -123,12 +123,12 @@ def _after(run: Run, session: Session, held: TypedSession | None, where: str, *,
 
 
 def _rules(run: Run) -> list[rules.Invariant]:
-    found = rules.load(run.environment.checks.invariants)
+    found = rules.load(run.environment.checks.invariants, redact=run.environment.checks.redact)
     return undo_checks.of_rules(found) if run.undoes else found
 
 
 def _gx_suites(run: Run) -> list[gx_suites.Suite]:
-    found = gx_suites.load(run.environment.checks.suites)
+    found = gx_suites.load(run.environment.checks.suites, redact=run.environment.checks.redact)
     return undo_checks.of_suites(found) if run.undoes else found
 
 

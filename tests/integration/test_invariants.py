@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def test_violations_are_counted_and_five_are_shown(either: PgSession) -> None:
     many = asked(either, "select id from orders", Kind.VIOLATIONS)
     assert "more than 1000" in (judge_before([many])[0].detail or "")
     assert judge_before([asked(either, "select id from orders where total < 0", Kind.VIOLATIONS)])[0].success
+
+
+def test_values_that_are_not_to_be_shown_are_not(either: PgSession) -> None:
+    sql = """select id, 'kim@example.org' as "e-mail", note from orders where id < 3"""
+    hiding = Invariant(
+        name="a.sql", path=Path("a.sql"), kind=Kind.VIOLATIONS, sql=sql, redact=("customer.e-m*", "no't?")
+    )
+    [measured] = measure(either, [hiding], phase="before", timeout_s=5)
+    assert measured.error is None
+    assert "kim" not in measured.samples[0]
+    assert json.loads(measured.samples[0]) == {"id": 1, "e-mail": "hidden", "note": "n"}
 
 
 def test_a_bad_rule_does_not_spoil_the_next_one(either: PgSession) -> None:

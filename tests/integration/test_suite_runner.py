@@ -168,6 +168,23 @@ def test_what_holds_passes_and_what_does_not_is_told(runner: SuiteRunner, via: L
     assert all(result.table == "orders" and result.phase == "after" for result in found)
 
 
+def test_values_that_are_not_to_be_shown_are_not(runner: SuiteRunner, filled: Login) -> None:
+    suite = about(
+        "orders",
+        expect(IN_SET, column="state", value_set=["shipped"]),
+        expect(IN_SET, column="customer_id", value_set=[77]),
+        expect("expect_column_max_to_be_between", column="total", max_value=1),
+        redact=("orders.state", "tot*"),
+    )
+    results = runner.run([suite], phase="after", via=filled, run_id="test", statement_timeout_s=60)
+    said = [one.detail or "" for one in results]
+    assert "100 of 100 values are unexpected" in said[0]
+    assert "hidden by checks.redact" in said[0]
+    assert "open" not in said[0]
+    assert "such as" in said[1]
+    assert said[2] == "what was observed is hidden by checks.redact"
+
+
 def test_every_kind_of_column_can_be_read(runner: SuiteRunner, via: Login | HeldSession) -> None:
     columns = ["id", "total", "state", "color", "at", "day", "doc", "tags", "key", "raw", "ratio", "span"]
     found = run(runner, about("orders", *(expect(NOT_NULL, column=column) for column in columns)), via)

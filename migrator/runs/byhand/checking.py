@@ -25,8 +25,8 @@ def check(run: Run, names: Collection[str], on_result: Callable[[CheckResult], N
     Raises: UsageError for a name that there is not; ConfigError; Locked, Refused while a run is at work.
     """
     settings = run.environment.checks
-    suites = gx_suites.load(settings.suites)
-    loaded = rules.load(settings.invariants)
+    suites = gx_suites.load(settings.suites, redact=settings.redact)
+    loaded = rules.load(settings.invariants, redact=settings.redact)
     suites, loaded = _chosen(suites, loaded, names)
     if suites:
         inspection.start(run)  # its import takes seconds
