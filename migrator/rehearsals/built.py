@@ -7,6 +7,7 @@ from contextlib import closing
 
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
+from migrator.errors import MigrationFailed, Refused
 from migrator.liquibase import changelog as changelogs
 from migrator.liquibase.models import ChangesetEvent
 from migrator.postgres import schema_fingerprint
@@ -26,8 +27,7 @@ def by_changelog(
 ) -> Seen:
     """What the changelog builds with the environment's contexts, labels and parameters. The target is only read.
 
-    Raises: UsageError, Refused where the changelog or every server is unfit; MigrationFailed naming the changeset
-    that failed.
+    Raises: UsageError; Refused where the changelog or every server is unfit, or naming the changeset that failed.
     """
     path = opening.relative_to_root(changelog, config.liquibase.root)
     with closing(byhand.opened(config, environment, doing=path)) as run:
@@ -36,7 +36,14 @@ def by_changelog(
         with scratch.made(run, Origin.parse("empty"), say=say) as copy, closing(copy.run_of(run)) as trial:
             say(f"building {path} on {copy.where}")
             with liquibase_session.opened(trial, mode="stepwise") as liquibase:
-                liquibase.update(path, on_event=_ignore, timeout_s=environment.limits.migration_timeout_s)
+                try:
+                    liquibase.update(path, on_event=_ignore, timeout_s=environment.limits.migration_timeout_s)
+                except MigrationFailed as error:
+                    raise Refused(
+                        f"{path} does not build a schema by itself, in an empty database: {error.message}",
+                        hint=error.hint or "Name the changelog that has all releases, the first one included.",
+                        code="not_built",
+                    ) from error
             with closing(trial.session("verify", read_only=True)) as session:
                 objects = schema_fingerprint.of_schema(session).objects
             return Seen(what=f"what {path} alone builds", objects=objects, major=copy.server.major)
