@@ -73,7 +73,9 @@ class TriedChangeset(_Part):
     in_transaction: bool = Field(default=True, description="Whether it can be part of a transaction.")
     duration_s: float | None = Field(default=None, description="Seconds that it took; null: unknown.")
     rows: list[ChangedRows] = Field(default_factory=list, description="Rows that it changed, by table.")
-    locks: list[TakenLock] = Field(default_factory=list, description="Locks that it was the first to take.")
+    locks: list[TakenLock] = Field(
+        default_factory=list, description="Locks that it was the first to take, by relation, the strongest first."
+    )
     rewritten: list[RewrittenTable] = Field(default_factory=list, description="Tables that got a new file.")
     indexes: list[BuiltIndex] = Field(default_factory=list, description="Indexes that were built, or built anew.")
     created: list[str] = Field(default_factory=list, description="Tables and views that it created.")

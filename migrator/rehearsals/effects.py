@@ -67,10 +67,6 @@ def note(
         for name, (inserted, updated, deleted) in sorted(found.rows.items())
         if not is_ledger(name)
     ]
-    strongest: dict[str, str] = {}
-    for relation, mode in found.locks:
-        if not is_ledger(relation) and _ORDER.index(mode) > _ORDER.index(strongest.get(relation, _ORDER[0])):
-            strongest[relation] = mode
     changeset.locks = [
         TakenLock(relation=relation, mode=mode, keeps_out=_KEEPS_OUT[mode])
         for relation, mode in sorted(found.locks, key=lambda one: (one[0], -_ORDER.index(one[1])))

@@ -91,7 +91,8 @@ def _effects(one: TriedChangeset, *, real: bool) -> Iterator[tuple[str, str]]:
     """What a changeset did, a label and a text each."""
     for rewrite in one.rewritten:
         yield "rewrites", _rewrite(rewrite, real=real)
-    for lock in one.locks:
+    strongest = {lock.relation: lock for lock in reversed(one.locks)}  # they come with the strongest first
+    for lock in strongest.values():
         if lock.mode in _SHOWN_LOCKS:
             yield "locks", _lock(lock, real=real)
     for rows_of in one.rows:
@@ -120,8 +121,7 @@ def _written(one: TriedChangeset) -> Iterator[tuple[str, str]]:
 def _rewrite(rewrite: RewrittenTable, *, real: bool) -> str:
     there = "made by this changelog"
     if rewrite.target_bytes is not None:
-        rows = f"{rewrite.target_rows:,} rows" if rewrite.target_rows is not None else "never analyzed"
-        there = f"{rows}, {size(rewrite.target_bytes)} on the target"
+        there = f"about {count(rewrite.target_rows or 0, 'row')}, {size(rewrite.target_bytes)} on the target"
     after = f"; {size(rewrite.before_bytes)} became {size(rewrite.after_bytes)}" if real else ""
     return f"{rewrite.table}: {there}{after}"
 
@@ -146,9 +146,10 @@ def _some(names: list[str]) -> str:
 
 
 def _place(finding: DryRunFinding) -> str:
+    """Where it is, as far as its message does not say so."""
     where = f"{finding.file}:{finding.line}" if finding.file and finding.line else finding.file or ""
     state = f"SQLSTATE {finding.sqlstate}" if finding.sqlstate else ""
-    return ", ".join(part for part in (where, state) if part)
+    return ", ".join(part for part in (where, state) if part and part not in finding.message)
 
 
 def _checks(record: DryRunRecord) -> str | None:

@@ -135,7 +135,8 @@ def test_failing_changeset_is_told_with_its_place(shop: Shop) -> None:
     assert (error.file, error.line, error.sqlstate) == ("release.sql", 4, "42P01")
     assert [one.status for one in record.changesets] == ["executed", "failed"]
     assert by_id(record)["1"].rewritten
-    assert "[release.sql:4, SQLSTATE 42P01]" in " ".join(report.as_text(record).split())
+    told = " ".join(report.as_text(record).split())
+    assert told.count("release.sql:4") == told.count("SQLSTATE 42P01") == 1
 
 
 @pytest.mark.slow
@@ -233,6 +234,42 @@ def test_embedded_server_will_do_where_the_login_may_not_create_databases(shop: 
     assert record.place is not None
     assert "embedded" in record.place
     assert "permission denied" in record.errors[0].message, "app may not do more there than on the target"
+
+
+@pytest.mark.slow
+def test_rewrite_of_a_million_rows_on_a_busy_table_is_told_before_any_run(server: Server, shop: Shop) -> None:
+    with server.session(shop.login) as session:
+        session.execute("create table measure (id int primary key, amount int, customer_id int references customer)")
+        session.execute("insert into measure select g, g % 1000, 1 + g % 100 from generate_series(1, 1000000) g")
+        session.execute("alter table measure add constraint cascades foreign key (customer_id) references customer")
+        session.execute("analyze measure")
+    changelog = shop.sql(
+        "\nalter table measure alter column amount type bigint;",
+        "\nlock table orders in access exclusive mode;",
+        "\ncreate index measure_by_amount on measure (amount);",
+    )
+    with visitor(shop) as session:
+        session.execute("begin; select count(*) from orders")
+        record = tried(shop, changelog, "clone")
+        session.execute("rollback")
+    assert record.passed
+    found = by_id(record)
+    [rewritten] = found["1"].rewritten
+    assert (rewritten.table, rewritten.target_rows) == ("public.measure", 1_000_000)
+    assert (rewritten.target_bytes or 0) > 30e6
+    assert rewritten.after_bytes > 30e6
+    assert (found["1"].wal_bytes or 0) > 30e6
+    assert ("public.orders", "AccessExclusiveLock") in {(lock.relation, lock.mode) for lock in found["2"].locks}
+    assert any("visitor" in one.who and "public.orders" in one.locks[0] for one in record.in_the_way)
+    assert [index.index for index in found["3"].indexes] == ["public.measure_by_amount"]
+
+
+@pytest.mark.slow
+def test_thousand_changesets_are_each_told(shop: Shop) -> None:
+    record = tried(shop, shop.sql(*(f"\ncreate table t{n} (id int primary key);" for n in range(1000))), "target")
+    assert record.passed
+    assert [one.created for one in record.changesets] == [[f"public.t{n}"] for n in range(1000)]
+    assert all(one.duration_s is not None for one in record.changesets)
 
 
 @contextmanager
