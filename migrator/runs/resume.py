@@ -137,7 +137,7 @@ def _look_around(run: Run) -> None:
     ladder.end_sessions(run, but={"lock"})
     lock.watch(run)
     admin = run.the_admin()
-    if run.facts.failed_over and not run.facts.fence_up:
+    if run.facts.failed_over and (run.facts.users_back or not run.facts.fence_up):
         standing = fence.read(admin, run.database)
         if standing is not None and standing.run_id == run.id:  # that it was taken down is lost, with all that followed
             run.facts.fence_up, run.facts.users_back = True, False
@@ -186,6 +186,8 @@ def _was_lost(run: Run) -> bool:
     if bluegreen.is_swapped(run) if beside else ladder.ledger_is_complete(run):
         return False
     run.facts.committed = False
+    proof = run.record.proof
+    proof.proven = [sentence for sentence in proof.proven if "was committed after" not in sentence]
     run.facts.fence_lost = run.facts.fence_lost or run.facts.users_back
     return True
 
