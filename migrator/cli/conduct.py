@@ -63,7 +63,7 @@ def _with_listeners(run: Run) -> Reporter:
     """The run's reporter, and before it whoever else is to hear: its log, people, and GitHub inside a job of it."""
     import os
 
-    from migrator.reports.github import GitHub
+    from migrator.reports import github
     from migrator.reports.log import Logged
 
     told: Reporter = Logged(run.folder, run.reporter)
@@ -71,7 +71,7 @@ def _with_listeners(run: Run) -> Reporter:
         from migrator.reports.notifications import Notified
 
         told = Notified(told, run.environment.notifications)
-    return GitHub(told, os.environ, secrets=_secrets(run)) if GitHub.is_here(os.environ) else told
+    return github.GitHub(told, os.environ, secrets=_secrets(run)) if github.is_here(os.environ) else told
 
 
 def _secrets(run: Run) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -53,6 +54,7 @@ def dry_run(
     from migrator.rehearsals.origin import Origin
     from migrator.rehearsals.places import Place
     from migrator.reports import dry_run as report
+    from migrator.reports import github
     from migrator.runs.opening import new
     from migrator.runs.run import Options
 
@@ -79,4 +81,7 @@ def dry_run(
         output.result(report.as_text(record))
         for path in files:
             output.note(f"report: {path}")
+    if github.is_here(os.environ):
+        outputs = {"outcome": "passed" if record.exit_code == 0 else "failed", "exit-code": str(record.exit_code)}
+        github.tell(github.Told(summary=report.as_markdown(record), outputs=outputs), os.environ)
     raise typer.Exit(record.exit_code)

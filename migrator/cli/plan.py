@@ -78,6 +78,7 @@ def plan(
         _show(found, sql)
         if out is not None:
             output.note(f"written: {out}; carry it out with: migrator run --plan {shlex.quote(str(out))}")
+    _tell_job(found, len(against))
     if against:
         output.note(f"{len(against)} findings at or above {limit}: exit 3 (--fail-on)")
         raise typer.Exit(3)
@@ -110,6 +111,18 @@ def _write(run: Run, plan: Plan, path: Path) -> Plan:
     signed = plan if key is None else approvals.sign(plan, key)
     files.write(path, plan_file.render(signed))
     return signed
+
+
+def _tell_job(plan: Plan, against: int) -> None:
+    import os
+
+    from migrator.reports import github, plan_view
+    from migrator.reports.symbols import Symbols
+
+    if github.is_here(os.environ):
+        lines = plan_view.lines(plan, Symbols.for_encoding("utf-8"), width=100, sql="folded")
+        shown = "\n".join(line.text for line in lines)
+        github.tell(github.of_plan(plan, shown, against), os.environ)
 
 
 def _show(plan: Plan, sql: bool | None) -> None:

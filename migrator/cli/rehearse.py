@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -47,6 +48,7 @@ def rehearse(
     """
     from migrator.rehearsals.origin import Origin
     from migrator.rehearsals.rehearsal import Wish, rehearse
+    from migrator.reports import github
     from migrator.reports import rehearsal as report
     from migrator.runs.opening import new
     from migrator.runs.run import Options
@@ -71,4 +73,7 @@ def rehearse(
         output.result(report.as_text(record))
         for path in files:
             output.note(f"report: {path}")
+    if github.is_here(os.environ):
+        outputs = {"outcome": "passed" if record.exit_code == 0 else "failed", "exit-code": str(record.exit_code)}
+        github.tell(github.Told(summary=report.as_markdown(record), outputs=outputs), os.environ)
     raise typer.Exit(record.exit_code)

@@ -6,19 +6,43 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from migrator.failpoints import Effect, effect
+from migrator.plans.plan import Plan
 from migrator.reports import markdown, verdict, workflow_commands
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import one_line
-from migrator.reports.workflow_commands import Annotation
+from migrator.reports.workflow_commands import Annotation, Level
 from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
 from migrator.runs.reporter import Reporter
 
 SUMMARY_BYTES = 1_000_000  # GitHub refuses a step's summary of more than 1 MiB
 _CUT = "\n\n_The rest is in the report._\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a job shows of a command: Markdown, annotations, and outputs for its later steps."""
+
+    summary: str
+    annotations: Sequence[Annotation] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_here(environ: Mapping[str, str]) -> bool:
+    """Whether this is a job of GitHub Actions."""
+    return environ.get("GITHUB_ACTIONS") == "true"
+
+
+def tell(told: Told, environ: Mapping[str, str], *, stream: TextIO | None = None) -> None:
+    """The job has it: its log the annotations, GITHUB_STEP_SUMMARY and GITHUB_OUTPUT the rest. Never raises."""
+    for line in workflow_commands.commands(told.annotations):
+        _say(sys.stderr if stream is None else stream, line)
+    _append(environ.get("GITHUB_STEP_SUMMARY"), cut(told.summary))
+    _append(environ.get("GITHUB_OUTPUT"), "".join(output(name, value) for name, value in told.outputs.items()))
 
 
 class GitHub:
@@ -41,11 +65,6 @@ class GitHub:
         self._secrets = [secret for secret in secrets if secret]
         self._stream = sys.stderr if stream is None else stream
         self._in_group = False
-
-    @staticmethod
-    def is_here(environ: Mapping[str, str]) -> bool:
-        """Whether this is a job of GitHub Actions."""
-        return environ.get("GITHUB_ACTIONS") == "true"
 
     def started(self, record: RunRecord) -> None:
         for secret in self._secrets:
@@ -78,10 +97,8 @@ class GitHub:
     def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
         self._end_group()
         self._then.finished(record, files)
-        for line in workflow_commands.commands(list(of_run(record))):
-            self._say(line)
-        self._append("GITHUB_STEP_SUMMARY", cut(markdown.render(record)))
-        self._append("GITHUB_OUTPUT", "".join(output(name, value) for name, value in outputs(record, files).items()))
+        told = Told(summary=markdown.render(record), annotations=list(of_run(record)), outputs=outputs(record, files))
+        tell(told, self._environ, stream=self._stream)
 
     def _end_group(self) -> None:
         if self._in_group:
@@ -89,16 +106,34 @@ class GitHub:
             self._say("::endgroup::")
 
     def _say(self, line: str) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.write(line + "\n")
-            self._stream.flush()
+        _say(self._stream, line)
 
-    @effect(Effect.LOG)
-    def _append(self, variable: str, text: str) -> None:
-        path = self._environ.get(variable)
-        if path:
-            with suppress(OSError), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+
+def of_plan(plan: Plan, shown: str, against: int) -> Told:
+    """A plan: what it says on the screen, its findings at their places, its digest; `against` findings forbid it."""
+    levels: dict[str, Level] = {"error": "error", "warning": "warning"}
+    return Told(
+        summary=f"## Plan of {markdown.code(plan.changelog)} for {markdown.text(plan.environment)}\n\n"
+        + "\n".join(markdown.block(shown))
+        + "\n",
+        annotations=[
+            Annotation(
+                level=levels.get(one.severity, "notice"),
+                title=one.rule,
+                message=f"{one.message}\nWhy: {one.why}\nSafer: {one.safer}",
+                file=one.file,
+                line=one.line,
+            )
+            for one in plan.findings
+            if one.switched_off is None
+        ],
+        outputs={
+            "outcome": "refused" if against else "planned",
+            "exit-code": "3" if against else "0",
+            "digest": plan.digest,
+            "changesets": str(len(plan.changesets)),
+        },
+    )
 
 
 def of_run(record: RunRecord) -> Iterator[Annotation]:
@@ -137,6 +172,19 @@ def outputs(record: RunRecord, files: Sequence[Path]) -> dict[str, str]:
         "report": str(report) if report is not None else "",
         "next-command": record.next_command or "",
     }
+
+
+def _say(stream: TextIO, line: str) -> None:
+    with suppress(OSError, ValueError):
+        stream.write(line + "\n")
+        stream.flush()
+
+
+@effect(Effect.LOG)
+def _append(path: str | None, text: str) -> None:
+    if path:
+        with suppress(OSError), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
 
 
 def output(name: str, value: str) -> str:
