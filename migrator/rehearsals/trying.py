@@ -135,8 +135,9 @@ class Trying:
         named = self.outlook.tables_of(self._planned[changeset.key]) if found.rows else frozenset()
         effects.note(changeset, found, named=named, target=self.target, real=self.record.durations_known)
         self._began_at[changeset.key] = found.at_s
-        for lock in changeset.locks:  # until the changeset's own commit; longer in one transaction, see `_hold`
-            lock.held_s = round(found.for_s, 3) if self.record.durations_known else None
+        if self.record.durations_known and not self.record.held:
+            for lock in changeset.locks:  # until the changeset's own commit; in one transaction longer, see `_hold`
+                lock.held_s = round(found.for_s, 3)
         self.record.wal_bytes = (self.record.wal_bytes or 0) + (found.wal_bytes or 0)
         if changeset.status == "failed":
             self.record.find(

@@ -65,9 +65,8 @@ def as_markdown(record: DryRunRecord) -> str:
 
 
 def _facts(record: DryRunRecord) -> Iterator[tuple[str, str]]:
-    place = f" on {record.place}" if record.on != "target" else f" ({record.place})"
-    how = f": {record.how}" if record.how else ""
-    yield "tried on", f"{record.on}{place if record.place else ''}{how}"
+    place = f"{record.on} on {record.place}" if record.on != "target" else record.place
+    yield "tried on", (place or record.on) + (f": {record.how}" if record.how else "")
     if record.not_represented:
         yield "not in it", "; ".join(record.not_represented)
     if not record.changesets:
