@@ -14,9 +14,11 @@ from pathlib import Path
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
 from migrator.errors import ConnectionFailed
+from migrator.liquibase import ledger
 from migrator.plans.obstacles import Obstacle
 from migrator.plans.plan import Plan
 from migrator.postgres import connect, fence, sessions
+from migrator.postgres.session import Session
 from migrator.runs import gates, liquibase_session, opening, plan_document
 from migrator.runs.facts import Facts
 from migrator.runs.journal import Journal
@@ -89,6 +91,7 @@ def look(run: Run) -> Plan:
     with closing(run.session("plan", read_only=True)) as target:
         if planning.make(target):
             planning.find_obstacles(target)
+            _liquibase_lock(planning, target)
     plan = plan_document.of(planning)
     if not plan.changesets:
         return plan
@@ -98,6 +101,19 @@ def look(run: Run) -> Plan:
         planning.note(refusal)
     found = gates.look(run)
     return plan.model_copy(update={"gates": tuple(found), "obstacles": plan_document.obstacles_of(planning)})
+
+
+def _liquibase_lock(planning: Planning, target: Session) -> None:
+    run = planning.run
+    with planning.noting():
+        holder = ledger.lock_holder(target, run.ledger_schema)
+        if holder is not None:
+            planning.obstacles.append(
+                Obstacle(
+                    what=f"the changelog lock is set by {holder.locked_by} (since {holder.granted_at})",
+                    remedy="wait until that Liquibase is done; behind an offline fence a run releases a stale one",
+                )
+            )
 
 
 def _open_admin(planning: Planning) -> None:

@@ -10,6 +10,7 @@ from migrator.plans.plan import Approval
 from migrator.runs import stores
 from migrator.runs.record import ApprovalRecord
 from migrator.runs.run import Run
+from migrator.runs.words import count
 
 _SHOWN = 8
 
@@ -46,14 +47,14 @@ def is_approved(run: Run) -> str | None:
     keys = stores.public_keys(run)
     if required and (keys is None or len(keys.keys) < required):
         raise Refused(
-            f"{run.environment.name} asks for {required} approvals, and the configuration names "
-            f"{len(keys.keys) if keys else 0} public keys to check them with.",
+            f"{run.environment.name} asks for {count(required, 'approval')}, and the configuration names "
+            f"{count(len(keys.keys) if keys else 0, 'public key')} to check them with.",
             hint="Name the public keys of those who may approve: [signing] public_keys.",
             code="approval_keys",
         )
     if given is None:
         raise Refused(
-            f"{run.environment.name} asks for a plan with {required} approvals.",
+            f"{run.environment.name} asks for a plan with {count(required, 'approval')}.",
             hint=f"Make one: {_plan_command(run)}; let another person type: migrator approve plan.json; "
             "then: migrator run --plan plan.json",
             code="no_plan",
@@ -67,8 +68,8 @@ def is_approved(run: Run) -> str | None:
     ]
     if not found.counts:
         return None
-    asked = f" of the {required} that are asked for" if required else ""
-    return f"{len(found.counts)} approvals{asked}: " + "; ".join(_told(one) for one in found.counts)
+    asked = f", {required} asked for" if required else ""
+    return f"{count(len(found.counts), 'approval')}{asked}: " + "; ".join(_told(one) for one in found.counts)
 
 
 def _told(one: Approval) -> str:

@@ -32,7 +32,7 @@ def call(shop: Shop, *arguments: str) -> Answer:
     """What the command said."""
     config = shop.write_config()
     settings = [part for key, value in shop.settings.items() for part in ("--set", f"{key}={value}")]
-    named = [] if arguments[0] in {"resume", "show"} else ["--env", ENVIRONMENT]
+    named = [] if arguments[0] in {"approve", "resume", "show"} else ["--env", ENVIRONMENT]
     out, err = io.StringIO(), io.StringIO()
     with mock.patch.dict(os.environ, shop.environ()), redirect_stdout(out), redirect_stderr(err):
         code = boundary.run(app, [*arguments, *named, "--config", str(config), *settings])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
+from unittest import mock
 
 import psycopg
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -14,10 +18,11 @@ from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.config.login import Secret
 from migrator.plans import approvals, plan_file
 from migrator.plans.plan import Plan
-from migrator.postgres import row_fingerprint, schema_fingerprint
+from migrator.postgres import row_fingerprint, schema_fingerprint, sessions
 from migrator.postgres.catalog import tables
 from migrator.postgres.connect import connect
 from migrator.runs.record import Outcome, RunRecord
+from tests.integration.runs.byhand import call
 from tests.integration.runs.test_refusals import role
 from tests.shop import Shop, conninfo
 
@@ -131,7 +136,6 @@ def test_a_run_is_held_to_its_plan(shop: Shop) -> None:
     path = shop.folder / "plan.json"
     path.write_text(plan_file.render(plan), encoding="utf-8")
     assert plan_file.read(path) == plan
-    assert "is no longer" not in refusal(shop.run(changelog, plan=plan, parameters={"word": "other"}))
     assert "parameter word has changed" in refusal(shop.run(changelog, plan=plan, parameters={"word": "other"}))
     assert "setting limits.lock_timeout_s was 10.0, is 3.0" in refusal(
         shop.run(changelog, {"limits.lock_timeout_s": 3.0}, plan=plan)
@@ -153,12 +157,15 @@ def test_a_run_is_held_to_its_plan(shop: Shop) -> None:
     assert record.plan_digest == plan.digest
 
 
-def person(shop: Shop, name: str) -> SigningKey:
-    """A key whose public half lies in the folder of the known ones."""
+def person(shop: Shop, name: str, *, into: str | None = None) -> SigningKey:
+    """A key whose public half lies in the folder of the known ones; the private one in the file `into`."""
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     shop.write(f"keys/{name}.pub", public + "\n")
-    return SigningKey.parse(Secret(base64.b64encode(private.private_bytes_raw()).decode()))
+    text = base64.b64encode(private.private_bytes_raw()).decode()
+    if into is not None:
+        shop.write(into, text)
+    return SigningKey.parse(Secret(text))
 
 
 def approved(shop: Shop, plan: Plan, key: SigningKey, name: str) -> Plan:
@@ -167,6 +174,7 @@ def approved(shop: Shop, plan: Plan, key: SigningKey, name: str) -> Plan:
     return approvals.approve(plan, key, keys, by=name, comment="", at=datetime.now(UTC))
 
 
+@pytest.mark.slow
 def test_an_environment_asks_for_another_persons_word(shop: Shop) -> None:
     shop.toml = 'approvals = { required = 1 }\n[signing]\npublic_keys = ["keys/*.pub"]\n'
     ann, bob = person(shop, "ann"), person(shop, "bob")
@@ -190,3 +198,53 @@ def test_an_environment_asks_for_another_persons_word(shop: Shop) -> None:
     told = (shop.folder / ".migrator" / "runs" / record.run_id / "report.md").read_text(encoding="utf-8")
     assert "Bob" in told
     assert json.loads((shop.folder / ".migrator" / "runs" / record.run_id / "report.json").read_text())["approvals"]
+
+
+def test_the_commands_make_approve_and_carry_out_a_plan(shop: Shop) -> None:
+    shop.toml = 'approvals = { required = 1 }\n[signing]\nkey = "${env:PLANNER_KEY}"\npublic_keys = ["keys/*.pub"]\n'
+    person(shop, "ann", into="planner.key")
+    person(shop, "bob", into="approver.key")
+    planner = {"PLANNER_KEY": (shop.folder / "planner.key").read_text(encoding="utf-8")}
+    changelog, plan = shop.sql(NICKNAME, REVIEWED), str(shop.folder / "plan.json")
+    with mock.patch.dict(os.environ, planner):
+        shown = call(shop, "plan", changelog, "--out", plan)
+        assert shown.code == 0, shown.err
+        assert max(len(line) for line in shown.out.splitlines() if " " in line.strip()) <= 80
+        for text in (
+            "2 changesets would run.",
+            "way           atomic: every changeset may run in a transaction",
+            "no rollback   1 of 2: release.sql::1::ann",
+            "      alter table customer add column nickname text;",
+            "approvals: staging asks for a plan with 1 approval.",
+            "locks         nobody has one on a table concerned",
+        ):
+            assert text in shown.out
+        own = call(shop, "approve", plan, "--yes")
+        assert (own.code, "another person" in own.err) == (3, True)
+        said = call(shop, "approve", plan, "--key", str(shop.folder / "approver.key"), "--by", "Bob", "--yes", "--json")
+        assert said.json["approvals"] == 1
+        assert plan_file.read(Path(plan)).digest == said.json["plan"]
+        done = call(shop, "run", "--plan", plan, "--yes", "--json")
+    assert done.code == 0, done.err
+    assert done.json["plan_digest"] == said.json["plan"]
+    assert [one["by"] for one in done.json["approvals"]] == ["Bob"]
+    assert call(shop, "run", "--yes").code == 2
+    again = call(shop, "plan", changelog)
+    assert "Nothing would run" in again.out
+
+
+def test_findings_of_a_plan_answer_no(shop: Shop) -> None:
+    changelog = shop.sql("\ndrop table price_audit")
+    answer = call(shop, "plan", changelog, "--json")
+    assert answer.code == 3
+    [dropped] = [one for one in answer.json["findings"] if one["severity"] == "error"]
+    assert dropped["rows"] == shop.value("select count(*) from price_audit")
+    assert call(shop, "plan", changelog, "--fail-on", "never").code == 0
+    assert call(shop, "plan", changelog, "--fail-on", "catastrophe").code == 2
+
+
+def test_who_works_on_the_database_is_an_obstacle_of_the_run(shop: Shop) -> None:
+    with shop.server.session(shop.server.migrator) as other:
+        assert sessions.lock(other, shop.login.database)
+        [obstacle] = shop.plan(shop.sql(NICKNAME)).obstacles
+    assert "a run holds the database just now" in obstacle.what
