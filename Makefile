@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all check bench format docs lock clean
+.PHONY: demo test test-slow test-all check bench format docs lock sbom clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
@@ -19,7 +19,7 @@ test-slow: $(READY)  ## the slow sweeps, which the test suite leaves out
 
 test-all: test test-slow  ## the test suite, then the slow sweeps
 
-check: $(READY)  ## lint, types, layers, workflows, the image's recipe
+check: $(READY)  ## lint, types, layers, workflows, the image's recipe, licences
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -28,6 +28,7 @@ check: $(READY)  ## lint, types, layers, workflows, the image's recipe
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/python supply/licences.py
 
 bench: $(READY)  ## a guarded run beside the plain script that it replaces
 	@$(BIN)/python benchmarks/guarded_run.py
@@ -45,6 +46,9 @@ lock: $(READY)  ## resolve both locks anew from pyproject.toml: requirements-run
 	  --group dev --extra embedded pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	  --group build --extra embedded --constraint requirements.lock pyproject.toml -o requirements-run.lock
+
+sbom: $(READY)  ## dist/sbom.json: what a user runs, as CycloneDX
+	@$(BIN)/python supply/sbom.py
 
 clean:
 	rm -rf $(VENV) .migrator build dist
