@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -20,9 +20,11 @@ from migrator.config.profiles import profile
 from migrator.config.rds import RdsSettings
 from migrator.config.sources import flatten
 from migrator.config.task import TaskSettings
+from migrator.plans.attestation import Loss
 from migrator.plans.findings import Rule, squawk
 from migrator.plans.findings.finder import FAMILIES
 from migrator.plans.gate import GateState
+from migrator.rehearsals import record as rehearsal
 from migrator.runs import record
 
 FOLDER = Path(__file__).parent
@@ -132,11 +134,14 @@ def _kind(annotation: object) -> str:
     if annotation is type(None):
         return "null"
     name = getattr(annotation, "__name__", "")
+    if get_origin(annotation) is Literal:
+        return "text"
     if arguments := get_args(annotation):
         inner = _kind(arguments[-1])
         return f"list of {inner}" if name == "list" else f"object of {inner}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"[{_TITLES[annotation]}](#{_TITLES[annotation].replace(' ', '-')})"
+        title = {**_TITLES, **_REHEARSED}[annotation]
+        return f"[{title}](#{title.replace(' ', '-')})"
     words = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "datetime": "time"}
     return words.get(name, "text")
 
@@ -159,6 +164,12 @@ _TITLES: dict[type[BaseModel], str] = {
     GateState: "gates",
     record.ApprovalRecord: "approvals",
 }
+_REHEARSED: dict[type[BaseModel], str] = {
+    rehearsal.RehearsedRecord: "rehearsed changesets",
+    rehearsal.LegRecord: "legs",
+    rehearsal.Finding: "rehearsal findings",
+    Loss: "losses",
+}
 _TABLES: dict[str, Callable[[], str]] = {
     "environment": _environment,
     **{name: _section(name) for name in sorted(_SECTIONS)},
@@ -176,6 +187,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "signing": _plain(models.SigningTable),
     "attestation": _plain(models.RequireAttestation),
     "report": _record(record.RunRecord),
+    "rehearsal": _record(rehearsal.RehearsalRecord),
+    **{f"rehearsal-{title.replace(' ', '-')}": _record(model) for model, title in _REHEARSED.items()},
     **{f"rules-{family}": _rules(rules) for family, rules in FAMILIES.items()},
     "squawk-answered": _squawk(squawk.ANSWERED, "looked for by"),
     "squawk-left-out": _squawk(squawk.NOT_HERE, "why it is not asked"),

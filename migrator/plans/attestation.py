@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from migrator.backups.signing import PublicKeys, SignatureInvalid, SigningKey
 from migrator.config.attestation import RequireAttestation
@@ -45,10 +45,12 @@ class _Part(BaseModel):
 class Loss(_Part):
     """What a rollback did not bring back."""
 
-    what: str  # a table, or another object of the schema, as the schema fingerprint names it
-    column: str | None = None  # None: whole rows, or the object itself
-    rows: int | None = None  # how many rows lost a value, or are gone or new; None where that is no matter of rows
-    how: str  # in words
+    what: str = Field(description="A table, or another object of the schema as its fingerprint names it.")
+    column: str | None = Field(default=None, description="The column; null: whole rows, or the object itself.")
+    rows: int | None = Field(
+        default=None, description="Rows that lost a value, are gone, or new; null: none concerned."
+    )
+    how: str = Field(description="What is not as it was, in words.")
 
     @property
     def sentence(self) -> str:
