@@ -134,8 +134,7 @@ insert into event (customer_id, kind, payload, happened_at)
 select 1 + n % 20000, (array['view', 'search', 'basket'])[1 + n % 3], jsonb_build_object('page', n % 300, 'ms', n % 1700),
   timestamptz '2026-01-01 00:00:00+00' + n * interval '6 minutes'
 from generate_series(1, 40000) n;
---rollback truncate event, order_item, orders, customer;
---rollback delete from product;
+--rollback truncate event, order_item, orders, customer, product restart identity cascade;
 --rollback select lo_unlink(oid) from pg_largeobject_metadata;
 
 --changeset shop:views
@@ -147,7 +146,7 @@ create unique index sales_by_day_day on sales_by_day (day);
 --rollback drop materialized view sales_by_day;
 --rollback drop view open_order;
 
---changeset shop:rights splitStatements:false
+--changeset shop:rights splitStatements:false rollbackSplitStatements:false
 --comment The application may read and write the data, where a role of its name exists.
 do $$
 begin
@@ -158,4 +157,12 @@ begin
   end if;
 end
 $$;
---rollback empty
+--rollback do $$
+--rollback begin
+--rollback   if exists (select from pg_roles where rolname = 'app') then
+--rollback     revoke usage, select on all sequences in schema public from app;
+--rollback     revoke select, insert, update, delete on all tables in schema public from app;
+--rollback     revoke usage on schema public from app;
+--rollback   end if;
+--rollback end
+--rollback $$;
