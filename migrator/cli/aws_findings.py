@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _RUN = "doctor"
 _SHOWN = 6
+_LONGEST = 160
 
 
 def of_environment(config: Config, environment: Environment) -> Iterator[Finding]:
@@ -37,6 +38,7 @@ def of_environment(config: Config, environment: Environment) -> Iterator[Finding
     yield Finding(name="aws", status="ok", detail=f"{identity.arn} in {region}")
     yield from _permissions(config, environment, account, Where(account=identity.account, region=region))
     yield from _providers(config, environment)
+    yield from _servers(environment)
 
 
 def _permissions(config: Config, environment: Environment, account: Account, where: Where) -> Iterator[Finding]:
@@ -51,7 +53,7 @@ def _permissions(config: Config, environment: Environment, account: Account, whe
             yield Finding(
                 name="aws permissions",
                 status="ok",
-                detail=f"not simulated, only what reads is tried ({error.message})",
+                detail=f"not simulated, only what reads is tried ({_short(error.message)})",
             )
             return
         yield _permission(role, found, environment.name, is_problem=status == "problem")
@@ -91,3 +93,24 @@ def _providers(config: Config, environment: Environment) -> Iterator[Finding]:
             yield failed(provider.name, error)
             continue
         yield Finding(name=provider.name, status="ok", detail=now.detail)
+
+
+def _servers(environment: Environment) -> Iterator[Finding]:
+    from migrator.runs import server_backups
+
+    kinds = server_backups.wanted(environment)
+    if not kinds:
+        return
+    try:
+        server = server_backups.server_of(environment)
+        found = server.described()
+        seen = server_backups.refuse_unfit(environment, server, found)
+    except MigratorError as error:
+        yield failed(", ".join(kinds), error)
+        return
+    yield Finding(name=", ".join(kinds), status="ok", detail=f"{found.id} ({found.summary}): {seen}")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

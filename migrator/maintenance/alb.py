@@ -57,7 +57,8 @@ class Alb:
     @property
     def name(self) -> str:
         hosts = f" ({', '.join(self.settings.hosts)})" if self.settings.hosts else ""
-        return f"alb {'/'.join(self.settings.listener.rsplit('/', 3)[1:])}{hosts}"
+        _, balancer, _, listener = self.settings.listener.rsplit("/", 3)
+        return f"alb {balancer}/{listener}{hosts}"
 
     def standing(self, run_id: str) -> dict[str, str]:
         """Raises: MaintenanceFailed, also where no rule of ours could come before all others."""
