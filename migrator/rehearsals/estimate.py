@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from migrator.rehearsals.one_by_one import OneByOne
-from migrator.rehearsals.outlook import Outlook
 from migrator.rehearsals.record import RehearsalRecord, RehearsedRecord
-from migrator.runs.record import RunRecord
 
 _LITTLE_BYTES = 2**20  # a table below this says nothing about time
 
 
-def of(
-    record: RehearsalRecord,
-    outlook: Outlook,
-    climb: OneByOne,
-    target: Mapping[str, int] | None,
-    first: RunRecord | None,
-) -> None:
-    """Every changeset has the time that it took in the first run on the copy, and an estimate for the target.
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Bytes of every table, by qualified name."""
 
-    `target` are the sizes of its tables. Unknown stays unknown: on a copy without rows, and where the target was not
-    asked.
+    copied: Mapping[str, int]
+    target: Mapping[str, int] | None  # None: it was not reached
+
+
+def of(record: RehearsalRecord, tables: Mapping[str, Collection[str]], sizes: Sizes) -> None:
+    """Every changeset has an estimate for the target, or says why there is none; so has the whole.
+
+    `tables` are those that each changeset names or writes, by its key. Unknown stays unknown: on a copy without rows,
+    where the target was not asked, and for what did not run.
     """
-    took = {(c.path, c.id, c.author): c.duration_s for c in first.changesets} if first is not None else {}
-    copied = {name: table.pages_bytes for name, table in climb.start.tables.items()}
-    for told, changeset in zip(record.changesets, outlook.changesets, strict=True):
-        told.apply_s = took.get((told.path, told.id, told.author)) or told.apply_s
-        tables = outlook.tables_of(changeset) | climb.written.get(changeset.key, frozenset())
-        _one(told, record, sizes=(copied, target), tables=tables)
+    for told in record.changesets:
+        told.estimate_s, told.estimate_from = _one(told, tables.get(told.key, ()), sizes, with_data=record.with_data)
     known = [one.estimate_s for one in record.changesets]
     record.estimate_s = None if None in known else round(sum(one or 0.0 for one in known), 1)
 
 
-def _one(
-    told: RehearsedRecord,
-    record: RehearsalRecord,
-    *,
-    sizes: tuple[Mapping[str, int], Mapping[str, int] | None],
-    tables: frozenset[str],
-) -> None:
-    copied, target = sizes
-    if not record.with_data:
-        told.estimate_from = "unknown: the copy has no rows"
-        return
-    if target is None:
-        told.estimate_from = "unknown: the target was not reached"
-        return
+def _one(told: RehearsedRecord, tables: Collection[str], sizes: Sizes, *, with_data: bool) -> tuple[float | None, str]:
+    if not with_data:
+        return None, "unknown: the copy has no rows"
+    if sizes.target is None:
+        return None, "unknown: the target was not reached"
     if told.apply_s is None:
-        told.estimate_from = "unknown: it did not run on the copy"
-        return
-    here, there = (sum(side.get(name, 0) for name in tables) for side in (copied, target))
-    if max(here, there) < _LITTLE_BYTES or here == 0:
-        told.estimate_s, told.estimate_from = told.apply_s, "as on the copy: its tables are small"
-        if there >= _LITTLE_BYTES:  # nothing to scale by: the copy's are empty
-            told.estimate_s, told.estimate_from = None, "unknown: its tables are empty in the copy"
-        return
+        return None, "unknown: it did not run on the copy"
+    here, there = (sum(side.get(name, 0) for name in tables) for side in (sizes.copied, sizes.target))
+    if max(here, there) < _LITTLE_BYTES:
+        return told.apply_s, "as on the copy: its tables are small"
+    if here == 0:
+        return None, "unknown: its tables are empty in the copy"
     factor = there / here
-    told.estimate_s = round(told.apply_s * factor, 3)
-    told.estimate_from = f"{factor:.2g} times the copy's: by the size of its tables, {there / 1e6:.0f} MB"
+    return round(
+        told.apply_s * factor, 3
+    ), f"{factor:.2g} times the copy's: its tables have {there / 1e6:,.0f} MB there"

@@ -39,7 +39,7 @@ def look(run: Run, trial: Run) -> Outlook:
     with closing(trial.session("preflight", read_only=True)) as session:
         held = ledger.read(session, trial.ledger_schema)
         relations = catalog.tables(session)
-        schema = schema_fingerprint.of_schema(session).objects
+        schema = schema_fingerprint.of_schema(session).as_restored().objects
     with liquibase_session.opened(trial, mode="read_only") as liquibase:
         known = liquibase.changesets(run.record.changelog)
     found = pending.pending(known, held, run.config.liquibase.root)

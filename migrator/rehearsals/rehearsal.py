@@ -18,6 +18,7 @@ from migrator.backups.signing import SigningKey
 from migrator.errors import MigratorError
 from migrator.postgres import catalog
 from migrator.rehearsals import attesting, estimate, outlook, scratch
+from migrator.rehearsals.estimate import Sizes
 from migrator.rehearsals.legs import Legs
 from migrator.rehearsals.one_by_one import OneByOne
 from migrator.rehearsals.outlook import Outlook
@@ -91,7 +92,7 @@ class _Rehearsal:
         if not whole:  # what was lost would be missing in the real thing: that begins on a copy as it should be
             with self._copy() as copy:
                 first = self._legs(copy, found)
-        estimate.of(record, found, climb, sizes, first)
+        self._times(found, climb, sizes, first)
         self._judge(found)
         record.versions["migrator"] = __version__
         record.ended_at = self.run.now()
@@ -123,6 +124,16 @@ class _Rehearsal:
             first = Legs(self.run, copy, found, self.record).go()
             notes.append(", ".join(f"{leg.name}: {leg.outcome.replace('_', ' ')}" for leg in self.record.legs))
         return first
+
+    def _times(self, found: Outlook, climb: OneByOne, target: dict[str, int] | None, first: RunRecord | None) -> None:
+        """What each changeset took in the first run on the copy, and would take on the target."""
+        took = {(c.path, c.id, c.author): c.duration_s for c in first.changesets} if first is not None else {}
+        for told in self.record.changesets:
+            seconds = took.get((told.path, told.id, told.author))
+            told.apply_s = told.apply_s if seconds is None else round(seconds, 3)
+        tables = {one.key: found.tables_of(one) | climb.written.get(one.key, frozenset()) for one in found.changesets}
+        copied = {name: table.pages_bytes for name, table in climb.start.tables.items()}
+        estimate.of(self.record, tables, Sizes(copied=copied, target=target))
 
     def _judge(self, found: Outlook) -> None:
         """The findings on rollbacks are in the record, and whether it passed."""

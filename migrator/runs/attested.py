@@ -80,8 +80,8 @@ def subject_of(run: Run) -> Subject:
 
 
 def objects(run: Run, session: Session) -> dict[str, str]:
-    """The objects of the schema that the planned changesets touch, as they are now."""
-    return concerned.objects(schema_fingerprint.of_schema(session).objects, run.facts.words)
+    """The objects that the planned changesets touch, as they are now; without what a restore leaves out."""
+    return concerned.objects(schema_fingerprint.of_schema(session).as_restored().objects, run.facts.words)
 
 
 def files(run: Run) -> dict[str, str]:
