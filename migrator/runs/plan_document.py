@@ -9,7 +9,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from migrator import __version__
-from migrator.config.models import Environment
 from migrator.liquibase.models import Changeset, ChangesetState
 from migrator.plans import attestation, concerned, parameters, proof
 from migrator.plans.parameters import Mask
@@ -44,7 +43,7 @@ def of(planning: Planning) -> Plan:
         way=run.record.way,
         fallback=run.record.fallback,
         parameters=parameters.digests(run.parameters, salt=f"{environment.name}\0{run.record.changelog}"),
-        settings=settings_of(environment),
+        settings=_settings(run),
         checks=_checks(run),
         schema_objects=_schema_objects(planning),
         versions={
@@ -93,9 +92,9 @@ def mask_of(run: Run) -> Mask:
     return Mask(run.environment.parameters, secret)
 
 
-def settings_of(environment: Environment) -> dict[str, JsonValue]:
+def _settings(run: Run) -> dict[str, JsonValue]:
     """Dotted key -> value, of the settings that decide what is done."""
-    document = environment.model_dump(mode="json")
+    document = run.environment.model_dump(mode="json")
     found: dict[str, JsonValue] = {}
     for key in _SETTINGS:
         value: JsonValue = document
@@ -105,6 +104,8 @@ def settings_of(environment: Environment) -> dict[str, JsonValue]:
             found |= {f"{key}.{inner}": one for inner, one in value.items()}
         else:
             found[key] = value
+    found["backup.store"] = _name(run, Path(run.environment.backup.store))
+    found["maintenance.outside"] = [one.type for one in run.environment.maintenance.outside]
     return found
 
 
@@ -150,7 +151,7 @@ def _checks(run: Run) -> Mapping[str, str]:
 
 
 def _name(run: Run, path: Path) -> str:
-    return path.relative_to(run.config.base).as_posix() if path.is_relative_to(run.config.base) else path.name
+    return path.relative_to(run.config.base).as_posix() if path.is_relative_to(run.config.base) else str(path)
 
 
 def _sha256(path: Path) -> str:
