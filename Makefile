@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all check bench format docs lock sbom clean
+.PHONY: demo test test-slow test-all sweep fuzz matrix check bench format docs lock sbom clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
@@ -18,6 +18,16 @@ test-slow: $(READY)  ## the slow sweeps, which the test suite leaves out
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow $(T)
 
 test-all: test test-slow  ## the test suite, then the slow sweeps
+
+sweep: $(READY)  ## kills at every fail point of every kind of run, and at N random moments; S=seed draws them again
+	@$(BIN)/python -m tests.sweep --jobs $(JOBS) $(if $(N),--random $(N)) $(if $(S),--seed $(S))
+
+fuzz: $(READY)  ## hostile input, many times more of it than in the suite
+	@MIGRATOR_FUZZ=$(or $(N),50) $(BIN)/python -m pytest -n $(JOBS) --timeout 7200 \
+	  tests/unit/test_hostile_input.py tests/integration/test_hostile_names.py
+
+matrix: $(READY)  ## every fault, what is expected and what is seen: build/matrix.md
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -p tests.matrix.plugin $$($(BIN)/python -m tests.matrix)
 
 check: $(READY)  ## lint, types, layers, workflows, the image's recipe, licences
 	@$(BIN)/ruff check .
