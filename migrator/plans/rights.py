@@ -60,10 +60,15 @@ def tier_of(environment: Environment) -> Tier:
 
 
 def notes(tier: Tier, rights: Rights) -> list[str]:
-    """What no right gives."""
-    if tier is not Tier.RECOVER or not rights.extensions or rights.superuser:
-        return []
-    return [f"only a superuser can restore: {', '.join(rights.extensions)} (extensions that are not trusted)"]
+    """What no right gives, and what one gives besides."""
+    found = []
+    owner = rights.owner
+    if tier is Tier.ONLINE and owner != rights.role and any(o.name == owner and o.relations for o in rights.owners):
+        found.append(f"{owner} owns the database too: a membership gives more than this tier")
+        found.append("give the tables to the login itself, or to a role of their own, where that is too much")
+    if tier is Tier.RECOVER and rights.extensions and not rights.superuser:
+        found.append(f"only a superuser can restore: {', '.join(rights.extensions)} (extensions that are not trusted)")
+    return found
 
 
 def _connects(rights: Rights) -> Iterator[Need]:

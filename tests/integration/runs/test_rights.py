@@ -111,10 +111,15 @@ def datdba_is(shop: Shop, database: str, *roles: str) -> bool:
 
 
 @contextmanager
-def login_with(shop: Shop, tier: Tier) -> Iterator[None]:
-    """The shop's login is a new one with what the tier's SQL gives; tables and database belong to two other roles."""
+def login_with(shop: Shop, tier: Tier) -> Iterator[str]:
+    """The shop's login is a new one with what the tier's SQL gives; tables and database belong to two other roles.
+
+    The name of a maintenance database into which it may connect, and nothing else.
+    """
     name, password, before = f"test_{secrets.token_hex(4)}", secrets.token_hex(8), shop.login
-    tables, whole = f"{name}_tables", f"{name}_whole"
+    tables, whole, quiet = f"{name}_tables", f"{name}_whole", f"{name}_admin"
+    shop.execute(f"create database {quiet}", shop.superuser)
+    shop.execute(f"revoke all on database {quiet} from public", shop.superuser)
     for role in (tables, whole):
         shop.execute(f"create role {role}", shop.superuser)
     shop.execute(f"grant create on schema public to {tables}", shop.superuser)
@@ -123,14 +128,15 @@ def login_with(shop: Shop, tier: Tier) -> Iterator[None]:
     shop.execute(f"create role {name} login password '{password}'", shop.superuser)
     shop.login = replace(before, user=name, password=Secret(password))
     try:
-        lacking = [one for one in needs(shop, tier) if not one.held]
+        lacking = [one for one in needs(shop, tier, maintenance_database=quiet) if not one.held]
         assert lacking
         for one in lacking:
             shop.execute(one.sql, shop.superuser)
-        assert [one for one in needs(shop, tier) if not one.held] == []
-        yield
+        assert [one for one in needs(shop, tier, maintenance_database=quiet) if not one.held] == []
+        yield quiet
     finally:
         shop.login = before
+        shop.execute(f"drop database {quiet} with (force)", shop.superuser)
         shop.execute(f"alter database {before.database} owner to migrator", shop.superuser)
         for kept in shop.query("select datname from pg_database where datname like 'mig\\_%'"):
             if datdba_is(shop, str(kept[0]), name, tables, whole):
@@ -152,13 +158,14 @@ def login_with(shop: Shop, tier: Tier) -> Iterator[None]:
     ],
 )
 def test_a_tier_is_enough_for_its_runs(shop: Shop, tier: Tier, settings: dict[str, object]) -> None:
-    with login_with(shop, tier):
-        record = shop.run(shop.sql(*GOOD), settings)
+    with login_with(shop, tier) as quiet:
+        record = shop.run(shop.sql(*GOOD), {**settings, "maintenance_database": quiet})
         assert (record.error, record.outcome) == (None, Outcome.MIGRATED)
 
 
 @pytest.mark.slow
 def test_the_tier_recover_is_enough_for_a_restore(shop: Shop) -> None:
-    with login_with(shop, Tier.RECOVER):
-        record = shop.run(shop.sql("\ndelete from event", "\nselect 1/0"), {"way": "stepwise"})
+    with login_with(shop, Tier.RECOVER) as quiet:
+        bad = shop.sql("\ndelete from event", "\nselect 1/0")
+        record = shop.run(bad, {"way": "stepwise", "maintenance_database": quiet})
         assert record.outcome is Outcome.RESTORED, record.error and record.error.message
