@@ -40,7 +40,7 @@ def of(tier: Tier, rights: Rights) -> list[Need]:
     if tier is Tier.RECOVER:
         found += _recover(rights)
     return [
-        *found,
+        *{one.sql: one for one in found}.values(),  # one role may own what two tiers ask for
         Need(
             lacks=f"{rights.role} does not see what others' sessions do",
             sql=f"GRANT pg_monitor TO {_name(rights.role)};",
