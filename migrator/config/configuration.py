@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from migrator.config import overrides as command_line
-from migrator.config import paths, problems, references, services, targets
+from migrator.config import paths, problems, rds, references, services, targets
 from migrator.config.aws import AwsSettings
 from migrator.config.login import PasswordSource, Secret
 from migrator.config.models import ConfigFile, Environment, EnvironmentSettings, EnvironmentTable, FlagProvider
@@ -86,6 +86,8 @@ class Config:
         values, sources = self._merged(name, overrides or {})
         if sources["backup.jobs"] == "default":
             values["backup.jobs"], sources["backup.jobs"] = values["jobs"], "jobs"
+        if sources["backup.kinds"].startswith("profile online") and rds.is_endpoint_of(values.get("url")):
+            values["backup.kinds"], sources["backup.kinds"] = ("pitr",), "profile online, at RDS"
         return self._effective(name, values, sources)
 
     def settings(self, name: str | None) -> EnvironmentSettings:

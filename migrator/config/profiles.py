@@ -16,7 +16,7 @@ GUARDED: Layer = {
     "limits.max_blocked_s": None,
 }
 
-# No backup is made here: at this size one exists already, and is verified once a kind for it is available.
+# No backup is made here: at this size one exists already. At RDS it is verified: kinds is ["pitr"] there.
 ONLINE: Layer = {
     "way": "auto",  # atomic without a fallback; what says runInTransaction=false is done in place
     "proof": "write_set",

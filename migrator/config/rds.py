@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
@@ -60,3 +61,12 @@ def endpoint(host: str) -> Endpoint | None:
         "proxy": "proxy",
     }
     return Endpoint(kind=kinds[found["what"]], id=found["id"], region=found["region"])
+
+
+def is_endpoint_of(url: object) -> bool:
+    """Whether the URL names an endpoint of RDS; not where it is a reference, or not known."""
+    try:
+        host = urlsplit(url).hostname if isinstance(url, str) else None
+    except ValueError:
+        return False
+    return host is not None and endpoint(host) is not None

@@ -130,3 +130,17 @@ def test_endpoint_says_what_it_is(host: str, kind: str) -> None:
 @pytest.mark.parametrize("host", ["db.internal", "127.0.0.1", "rds.amazonaws.com", "x.rds.amazonaws.com.evil.com"])
 def test_other_names_say_nothing(host: str) -> None:
     assert endpoint(host) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "kinds"), [("shop.c9akciq32.eu-central-1.rds.amazonaws.com", ("pitr",)), ("db.internal", ())]
+)
+def test_profile_online_verifies_the_automated_backups_of_rds(
+    tmp_path: Path, host: str, kinds: tuple[str, ...]
+) -> None:
+    (tmp_path / "migrator.toml").write_text(
+        f'[environments.big]\nurl = "postgresql://m@{host}/shop?sslmode=verify-full"\nprofile = "online"\n'
+    )
+    assert load(tmp_path / "migrator.toml", {}).environment("big").backup.kinds == kinds
+    chosen = load(tmp_path / "migrator.toml", {}, {"backup.kinds": ["rds"]}).environment("big")
+    assert chosen.backup.kinds == ("rds",)

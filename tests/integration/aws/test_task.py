@@ -154,3 +154,28 @@ def test_log_goes_on_where_it_was_left(at_aws: Shop, settings: TaskSettings) -> 
 def test_definition_without_a_log_is_named(at_aws: Shop, settings: TaskSettings) -> None:
     with pytest.raises(AwsFailed, match="no container other"):
         started(at_aws, settings.model_copy(update={"container": "other"}), inside(at_aws, settings, "RUNNING"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_task_and_follows_it_to_its_end(
+    at_aws: Shop, settings: TaskSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from migrator.cli import aws_commands
+
+    what = inside(at_aws, settings, "RUNNING", exit_code=6)
+    task = started(at_aws, settings, what)
+    what.writes(task, "applying", "{", '  "outcome": "rolled_back"', "}")
+    pressed: list[bool] = []
+
+    def sleep(_seconds: float) -> None:
+        if not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+
+    task.sleep = sleep
+    told = aws_commands._followed(task, as_json=True)
+    assert what.stopped_for == ["stop"]
+    assert task.exit_code() == 6
+    assert told == ["applying", "{", '  "outcome": "rolled_back"', "}"], "each line once"
+    assert aws_commands._document(told) == '{\n  "outcome": "rolled_back"\n}'
+    assert "goes back by itself" in capsys.readouterr().err
