@@ -15,10 +15,12 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from migrator.config import aws_maintenance, models
+from migrator.config.aws import AwsSettings
 from migrator.config.lint import OffRule
 from migrator.config.profiles import profile
 from migrator.config.rds import RdsSettings
 from migrator.config.sources import flatten
+from migrator.config.store import StoreSettings
 from migrator.config.task import TaskSettings
 from migrator.plans.attestation import Loss
 from migrator.plans.findings import Rule, squawk
@@ -30,7 +32,7 @@ from migrator.runs import record
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals", "scratch"}
-_NOT_HERE = {"login", "require_attestation", "rds", "task"}  # has no effect; have their own tables
+_NOT_HERE = {"require_attestation", "rds", "task", "store", "aws"}  # have their own tables
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
 
@@ -45,7 +47,9 @@ def pages() -> dict[Path, str]:
 
 
 def _environment() -> str:
-    return _settings(["url", "password", *models.EnvironmentSettings.model_fields], models.EnvironmentTable, "")
+    return _settings(
+        ["url", "password", "login", *models.EnvironmentSettings.model_fields], models.EnvironmentTable, ""
+    )
 
 
 def _section(name: str) -> Callable[[], str]:
@@ -179,6 +183,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "alb": _plain(aws_maintenance.AlbProvider),
     "cloudfront": _plain(aws_maintenance.CloudFrontProvider),
     "ssm": _plain(aws_maintenance.SsmProvider),
+    "aws": _plain(AwsSettings),
+    "store": _plain(StoreSettings),
     "rds": _plain(RdsSettings),
     "task": _plain(TaskSettings),
     "maintenance-window": _plain(models.MaintenanceWindow),
