@@ -10,7 +10,7 @@ import typer
 from migrator.cli import backup_restore, opening, output, rds_restore
 from migrator.cli.confirm import confirm
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
-from migrator.errors import BackupFailed, UsageError
+from migrator.errors import BackupFailed, Refused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +114,21 @@ def list_(
                 output.note(f"not a backup: {one.id}: {one.problem}")
 
 
+def _newest(run: Run) -> str:
+    """The id of the latest finished backup; what lies there newer and is none is told. Raises: Refused."""
+    from migrator.runs import stores
+
+    listed = stores.of(run).listing()
+    finished = [one.manifest for one in listed if one.manifest is not None]
+    if not finished:
+        raise Refused("the store has no finished backup", hint="migrator backup create", code="no_backup")
+    newest = max(finished, key=lambda manifest: manifest.created_at)
+    for one in listed:
+        if one.problem is not None and one.id > newest.id:
+            output.note(f"{one.id} is newer, and no backup: {one.problem}")
+    return newest.id
+
+
 @app.command()
 def show(
     backup_id: BackupId,
@@ -154,12 +169,14 @@ def verify(
 ) -> None:
     """Read every byte of a backup against its manifest; with --restore prove that it restores to what it is of.
 
+    The id may be `newest`: the latest that was finished.
+
     The side database is on the environment's server, which needs the room; its own database is not touched. Exit
     code 3: the backup is not what it should be.
 
     \b
     migrator backup verify 20261123t175103_4f1c-production --env production
-    migrator backup verify 20261123t175103_4f1c-production --env production --restore
+    migrator backup verify newest --env production --restore
     """
     from migrator.runs.byhand import verify as verifying
 
@@ -167,7 +184,7 @@ def verify(
         raise UsageError("--embedded is for a restore", hint="give --restore too")
     trial = None
     with _opened(config, env, overrides, doing=f"verify {backup_id}") as run:
-        found = verifying.read(run, backup_id)
+        found = verifying.read(run, _newest(run) if backup_id == "newest" else backup_id)
         if not as_json:
             files = f"{len(found.files)} files" if found.kind == "dump" else f"the copy {found.copy_name}"
             output.note(f"{files}: as the manifest says")

@@ -43,6 +43,12 @@ def test_create_says_that_others_may_write_and_how_to_prove_it(shop: Shop) -> No
     assert "migrator backup verify" in made.out
 
 
+def test_there_is_no_newest_where_there_is_none(shop: Shop) -> None:
+    found = call(shop, "backup", "verify", "newest")
+    assert found.code == 3
+    assert "no finished backup" in found.err
+
+
 def test_create_waits_for_no_run_and_is_refused_while_one_holds_the_database(shop: Shop) -> None:
     with shop.server.session(shop.server.migrator) as other:
         assert sessions.lock(other, shop.login.database)
@@ -70,6 +76,9 @@ def test_list_and_show_name_what_there_is_and_what_does_not_count(shop: Shop) ->
     assert "not a backup: torn.partial: it was never finished" in listed.err
     as_json = json.loads(call(shop, "backup", "list", "--json").out)
     assert [one["backup_id"] for one in as_json] == [backup_id, "torn.partial"]
+    newest = call(shop, "backup", "verify", "newest")
+    assert (newest.code, backup_id in newest.out) == (0, True), newest.err
+    assert "torn.partial is newer, and no backup" in newest.err
     story = call(shop, "backup", "show", backup_id)
     assert (story.code, shop.login.database in story.out) == (0, True)
     assert call(shop, "backup", "show", backup_id, "--json").json["id"] == backup_id
