@@ -17,7 +17,6 @@ COMPANION = ".rollback.sql"
 _FORMATTED = re.compile(r"\s*--\s*liquibase\s*formatted", re.IGNORECASE)
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*:")
 _PARAMETER = re.compile(r"\$\{([^}]+)\}")
-_HEADER = re.compile(r"^\s*--\s*changeset\s+(?P<rest>.*)$", re.IGNORECASE | re.MULTILINE)
 _FORBIDDEN = {
     "executeCommand": "runs a program on this machine",
     "customChange": "loads a Java class by name",
@@ -34,8 +33,11 @@ _FILE_ELEMENTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What a run should know: code `transaction_control`, `outside_database`, `psql_command` or `fail_quietly`."""
+class Seen:
+    """What stands in a file's SQL: code `transaction_control`, `outside_database` or `psql_command`.
+
+    The rules of `migrator.plans.findings` say what of it counts.
+    """
 
     code: str
     message: str
@@ -46,7 +48,7 @@ class Finding:
 @dataclass(frozen=True, kw_only=True)
 class Screened:
     files: tuple[str, ...]  # everything that the changelog is made of, relative to the root, in reading order
-    findings: tuple[Finding, ...]
+    findings: tuple[Seen, ...]
 
 
 def screen(root: Path, changelog: str, parameters: Mapping[str, str] | None = None) -> Screened:
@@ -64,14 +66,14 @@ class _Screening:
         self._root = Path(os.path.normpath(root.absolute()))
         self._parameters = parameters
         self._files: dict[str, None] = {}
-        self._findings: list[Finding] = []
+        self._seen: list[Seen] = []
         self._open: list[str] = []
 
     def of(self, changelog: str) -> Screened:
         if not self._root.is_dir():
             raise Refused(f"liquibase.root {self._root} is no folder", code="root")
         self._changelog(self._inside(changelog, base="", where=None), where=None)
-        return Screened(files=tuple(self._files), findings=tuple(self._findings))
+        return Screened(files=tuple(self._files), findings=tuple(self._seen))
 
     def _changelog(self, path: str, *, where: str | None) -> None:
         if path in self._open:
@@ -107,9 +109,6 @@ class _Screening:
                 self._include(element, path, where)
             case "includeAll":
                 self._include_all(element, path, where)
-            case "changeSet":
-                if not element.is_set("failOnError", default=True):
-                    self._find("fail_quietly", "failOnError=false hides an error behind a success", path, element.line)
         if element.name in _FILE_ELEMENTS and (file := element.get(_FILE_ELEMENTS[element.name])):
             self._extra(file, element, path, where)
         if element.name in _SQL_ELEMENTS:
@@ -159,12 +158,7 @@ class _Screening:
     def _sql_changelog(self, path: str, text: str) -> None:
         if not text.strip():
             raise Refused(f"{path} is empty", code="empty", place=Place(file=path))
-        if _FORMATTED.match(text):
-            for header in _HEADER.finditer(text):
-                if re.search(r"failOnError\s*:\s*false", header.group("rest"), re.IGNORECASE):
-                    line = text.count("\n", 0, header.start("rest")) + 1
-                    self._find("fail_quietly", "failOnError=false hides an error behind a success", path, line)
-        else:
+        if not _FORMATTED.match(text):
             companion = path[: -len(".sql")] + COMPANION
             if (self._root / companion).is_file():
                 self._read(self._inside(companion, base="", where=path), where=path)
@@ -172,10 +166,8 @@ class _Screening:
 
     def _sql(self, text: str, path: str, first_line: int | None) -> None:
         for code, message, line in sql_findings.in_sql(text):
-            self._find(code, message, path, None if first_line is None else first_line + line - 1)
-
-    def _find(self, code: str, message: str, path: str, line: int | None) -> None:
-        self._findings.append(Finding(code=code, message=message, file=path, line=line))
+            at = None if first_line is None else first_line + line - 1
+            self._seen.append(Seen(code=code, message=message, file=path, line=at))
 
     def _inside(self, path: str, *, base: str, where: str | None) -> str:
         """The path relative to the root. Raises: Refused when it is not below it."""

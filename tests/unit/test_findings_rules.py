@@ -5,11 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from migrator.plans import findings
-from migrator.plans.findings import Circumstances, squawk
+from migrator.plans.findings import Circumstances, squawk, statements
 from tests import linted
 from tests.linted import SETTINGS, find, subject_of, told
+
+_PIECES = (
+    *("alter", "table", "t", "drop", "column", "add", "constraint", "check", "foreign", "key", "references", "rename"),
+    *("create", "unique", "index", "concurrently", "on", "delete", "from", "where", "update", "set", "truncate", "do"),
+    *(
+        "cascade",
+        "to",
+        "type",
+        "not",
+        "null",
+        "select",
+        "with",
+        "begin",
+        "end",
+        "atomic",
+        "if",
+        "exists",
+        "only",
+        "s.t",
+    ),
+    *("(", ")", ",", ";", ".", "'", "''", '"', '"a b"', "$$", "$a$", "--", "/*", "*/", "\n", "*", "=", "1", "e'\\''"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +207,12 @@ def test_compatibility_names_the_three_phases() -> None:
 def test_helper_reads_a_changelog_as_liquibase_does(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text("--changeset a:1 x\n-- c\nselect 1;\nselect ';';\n")
     assert linted.changesets_of(tmp_path, "a.sql")[0].statements == ("select 1", "select ';'")
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=30))
+def test_no_text_is_too_odd_to_be_read(pieces: list[str]) -> None:
+    text = " ".join(pieces)
+    for statement in statements.read(text):
+        assert statement.tokens
+        assert 0 <= statement.start <= len(text)
+        assert all(text[token.start :].startswith(token.text) for token in statement.tokens)

@@ -95,7 +95,7 @@ RULES = (
     HOSTILE,
 )
 _PARAMETER = re.compile(r"\$\{([A-Za-z_]\w*)\}")
-# What screening finds in a file's text, by its code; fail_quietly is read from the changeset itself.
+# What screening sees in a file's text, by its code.
 _SCREENED: Mapping[str, Rule] = MappingProxyType(
     {
         "transaction_control": TRANSACTION_CONTROL,
