@@ -114,7 +114,8 @@ class _Rehearsal:
         with self._told("one by one") as notes:
             climb = OneByOne(trial, found, self.record)
             whole = climb.go()
-            self.record.copy_bytes = climb.start.size_bytes
+            if self.record.with_data:  # else the sizes are those of the planner's statistics
+                self.record.copy_bytes = climb.start.size_bytes
             restored = sum(one.rollback == "restores" for one in self.record.changesets)
             notes.append(f"{restored} of {count(len(found.changesets), 'rollback')} restore what was there")
         return climb, whole
@@ -215,4 +216,4 @@ def _lossy_hint(*, needed: bool, allowed: bool) -> str:
         return "It was allowed by --allow-lossy-rollback; the attestation says so."
     if not needed:
         return "A run goes back by its transaction alone; `migrator rollback` later on would lose it."
-    return "Keep the data before it is dropped, or accept it with --allow-lossy-rollback."
+    return "Write a rollback that restores it, keep the data elsewhere, or accept it: --allow-lossy-rollback."

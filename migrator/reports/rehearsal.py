@@ -127,8 +127,13 @@ def _row(one: RehearsedRecord) -> tuple[str, str, str, str, str]:
         _seconds(one.apply_s),
         _seconds(one.rollback_s),
         _seconds(one.estimate_s),
-        _ROLLBACKS[one.rollback],
+        _rollback(one),
     )
+
+
+def _rollback(one: RehearsedRecord) -> str:
+    of_rows = any(loss.rows is not None for loss in one.losses)
+    return "leaves a difference" if one.losses and not of_rows else _ROLLBACKS[one.rollback]
 
 
 def _seconds(number: float | None) -> str:
@@ -185,7 +190,7 @@ def _markdown(record: RehearsalRecord) -> Iterator[str]:
                 markdown.seconds(one.rollback_s),
                 markdown.seconds(one.estimate_s),
                 text(one.estimate_from or ""),
-                text(_ROLLBACKS[one.rollback]),
+                text(_rollback(one)),
             ]
             for one in record.changesets
         )
