@@ -96,5 +96,6 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if anchor:
             text = target.read_text(encoding="utf-8")
             titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-            places = {title.strip().lower().replace(" ", "-") for title in titles} | set(re.findall(r'<a id="([^"]+)">', text))
+            places = {title.strip().lower().replace(" ", "-") for title in titles}
+            places |= set(re.findall(r'<a id="([^"]+)">', text))
             assert anchor in places, f"{page.name}: #{anchor}"
