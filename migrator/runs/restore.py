@@ -147,7 +147,8 @@ def _runbook(run: Run) -> str:
     begin = "Maintenance stays on." if fenced else "Users go on working on it as it is."
     end = f" Then: migrator maintenance off --env {run.record.environment} --force" if fenced else ""
     if run.facts.backup_id is None and run.record.runbook:
-        return f"{begin} RDS is never restored by itself. By hand: {'; '.join(run.record.runbook)}"
+        steps = [line.partition("   #")[0] for line in run.record.runbook if not line.startswith("#")]
+        return f"{begin} RDS is never restored by itself. By hand: {'; then '.join(steps)}"
     if run.facts.backup_id is None:
         return f"{begin} Restore your own backup, or repair the database by hand.{end}"
     place = stores.of(run).location(run.facts.backup_id)

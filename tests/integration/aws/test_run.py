@@ -26,6 +26,7 @@ WATCHED = {
     "ssm:PutParameter": "ssm on",
     "ssm:DeleteParameter": "ssm off",
     "rds:CreateDBSnapshot": "snapshot",
+    "s3:PutObject": "manifest",
 }
 
 
@@ -52,7 +53,7 @@ def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             def through(operation: str, parameters: Any) -> Any:
                 answer = made.told(operation, parameters)
                 call = f"{name}:{operation}"
-                if call in WATCHED:
+                if call in WATCHED and parameters.get("Key", "manifest.json").endswith("manifest.json"):
                     what = WATCHED[call]
                     told.append(f"ecs {'off' if parameters['desiredCount'] else 'on'}" if what == "ecs" else what)
                 return answer
@@ -70,7 +71,13 @@ def held(at_aws: Shop) -> tuple[AlbCase, EcsCase, SsmCase]:
 
 
 def configured(
-    shop: shops.Shop, endpoint: str, at_aws: Shop, held: tuple[AlbCase, EcsCase, SsmCase], monkeypatch: Any
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    monkeypatch: Any,
+    *,
+    kinds: str = '"rds", "pitr"',
 ) -> None:
     """The shop stands on an "RDS" that is the test's own server, and everything else is at AWS."""
     from moto.rds.models import DBInstance
@@ -103,8 +110,13 @@ outside = [
   {{ type = "ssm", parameter = "{ssm.name}" }},
 ]
 [environments.staging.backup]
-kinds = ["rds", "pitr"]
+kinds = [{kinds}]
+{f'store = "s3://{BUCKET}/{at_aws.key}"' if "dump" in kinds else ""}
 """
+    if "dump" in kinds:
+        s3 = at_aws.account.client("s3")
+        if BUCKET not in {one["Name"] for one in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 @pytest.mark.slow
@@ -119,7 +131,7 @@ def test_order_of_maintenance_backup_and_migration(
     *,
     succeeds: bool,
 ) -> None:
-    configured(shop, endpoint, at_aws, held, monkeypatch)
+    configured(shop, endpoint, at_aws, held, monkeypatch, kinds='"dump", "rds", "pitr"')
     before = [case.world() for case in held]
     story.clear()
 
@@ -132,14 +144,44 @@ def test_order_of_maintenance_backup_and_migration(
     record = shop.run(shop.sql(GOOD, *([] if succeeds else [FAILS])), reporter=Watches())
     assert record.outcome is (Outcome.MIGRATED if succeeds else Outcome.ROLLED_BACK), record.error
     on, off = ["alb on", "ecs on", "ssm on"], ["ssm off", "ecs off", "alb off"]
-    assert story == [*on, "snapshot", "migration", *off]
+    assert story == [*on, "snapshot", "manifest", "manifest", "migration", *off]
     assert [case.world() for case in held] == before
-    [backup] = record.backups
-    assert backup.kind == "rds"
+    dump, backup = record.backups
+    assert (dump.kind, backup.kind) == ("dump", "rds")
+    assert dump.location.startswith(f"s3://{BUCKET}/{at_aws.key}/")
     assert ":snapshot:mig-" in backup.location
     assert len(record.runbook) >= 3
     assert any(one.startswith("Backup at RDS") for one in record.proof.proven)
-    assert record.warnings == [] or all("other database" in one for one in record.warnings), record.warnings
+    assert not any("was off already" in one for one in record.warnings), record.warnings
+
+
+@pytest.mark.slow
+def test_run_that_halts_carries_the_runbook_and_leaves_maintenance_on(
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(shop, endpoint, at_aws, held, monkeypatch)
+    for name, value in shop.environ().items():
+        monkeypatch.setenv(name, value)
+    changelog = shop.sql("\ndelete from event where id = 1", FAILS)
+    record = shop.run(changelog, {"way": "stepwise"}, accept_no_way_back=True)
+    assert record.outcome is Outcome.HALTED, record.error
+    assert all(case.holds() for case in held)
+    commands = [line for line in record.runbook if line.startswith("migrator ")]
+    assert [line.split()[1:3] for line in commands] == [
+        ["backup", "restore"],
+        ["backup", "swap"],
+        ["maintenance", "off"],
+    ]
+    assert any("backup swap" in one for one in record.warnings), "the message has it too"
+    report = next(shop.folder.glob(f".migrator/runs/{record.run_id}/report.md")).read_text()
+    assert "## Going back by hand" in report
+    told = command(shop, "maintenance", "off", "--force")
+    assert told["lifted"]
+    assert not any(case.holds() for case in held)
 
 
 @pytest.mark.slow
