@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +22,13 @@ from migrator.backups.sealing import MAX_BYTES, damaged, seal, unseal
 from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.backups.store import PARTIAL, Listed, require_id, unknown
 from migrator.backups.store.bucket import Bucket
+from migrator.backups.store.downloads import Downloads
 from migrator.backups.store.uploads import MIB, Sent, Uploads, pieces_of, size_of_piece
 from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, doing, effect
 
 _LEFT_OVER = "left_over"  # a fact of the manifest: files of an earlier attempt that could not be deleted
 _PUT_ASIDE = b'{"put_aside": true}\n'  # in place of a manifest that may not be deleted
-_TELL_EVERY_S = 1.0
 
 
 def _silent(_text: str) -> None:
@@ -140,7 +139,7 @@ class S3Store:
         """
         found = self.read(backup_id)
         wrong = []
-        for file, pieces in self._files(found, found.files, "reading"):
+        for file, pieces in self._files(found, found.files):
             if _digest(pieces) != Digest(size_bytes=file.size_bytes, sha256=file.sha256):
                 wrong.append(f"{file.path}: its content differs from its SHA-256")
         if wrong:
@@ -154,7 +153,7 @@ class S3Store:
         """
         digest = hashlib.sha256()
         held = b""
-        for _, pieces in self._files(found, [file], "reading"):
+        for _, pieces in self._files(found, [file]):
             for piece in pieces:
                 yield held
                 digest.update(piece)
@@ -257,7 +256,10 @@ class S3Store:
         key = self._key(backup_id, FILE_NAME)
         if self.bucket.size_of(key) > MAX_BYTES:
             raise damaged(backup_id, self.place, [f"{FILE_NAME}: is larger than {MAX_BYTES} bytes"])
-        found = unseal(self.bucket.get(key), backup_id, self.place, self.public_keys)
+        data = self.bucket.get(key)
+        if data == _PUT_ASIDE:
+            raise damaged(backup_id, self.place, [f"{FILE_NAME}: was put aside, so the backup counts for nothing"])
+        found = unseal(data, backup_id, self.place, self.public_keys)
         if found.id != backup_id:
             raise BackupFailed(f"{self.location(backup_id)} holds the backup {found.id}, not {backup_id}.")
         return found
@@ -322,61 +324,15 @@ class S3Store:
             entries.append(entry)
         return tuple(sorted((*entries, *streamed), key=lambda entry: entry.path))
 
-    def _files(
-        self, found: Manifest, files: Sequence[FileEntry], verb: str
-    ) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
-        """Each file with its bytes in pieces, which are fetched ahead by several connections, in order.
-
-        The pieces of one must have been taken before the next is asked for.
-        """
-        size = self.bucket.settings.part_mb * MIB
-        tasks = [
-            (file, first, min(size, file.size_bytes - first))
-            for file in files
-            for first in range(0, max(file.size_bytes, 1), size)
-        ]
-        total = sum(file.size_bytes for file in files)
-        began_at = told_at = time.monotonic()
-        passed = 0
-
-        def fetch(task: tuple[FileEntry, int, int]) -> bytes:
-            file, first, count = task
-            key = self._key(found.id, file.path)
-            try:
-                return self.bucket.get(key, first=first, count=count, version_id=file.version_id)
-            except BackupFailed as error:
-                if error.code != "absent":
-                    raise
-                raise damaged(found.id, self.place, [f"{file.path}: is missing"]) from error
-
-        with ThreadPoolExecutor(self.bucket.settings.connections, thread_name_prefix="s3-fetch") as pool:
-            ahead: list[Future[bytes]] = []
-            waiting = iter(tasks)
-
-            def following() -> bytes:
-                nonlocal passed, told_at
-                while len(ahead) < self.bucket.settings.connections and (task := next(waiting, None)) is not None:
-                    ahead.append(pool.submit(fetch, task))
-                data = ahead.pop(0).result()
-                passed += len(data)
-                now = time.monotonic()
-                if now - began_at > self.timeout_s:
-                    raise BackupFailed(
-                        f"Fetching {self.location(found.id)} has not ended after {self.timeout_s:g} s.",
-                        hint="Raise limits.backup_timeout_s, or store.connections.",
-                        code="timeout",
-                    )
-                if now - told_at >= _TELL_EVERY_S:
-                    told_at = now
-                    self.progress(f"{verb} {self.place}: {passed / 1e6:.0f} of {total / 1e6:.0f} MB")
-                return data
-
-            try:
-                for file in files:
-                    count = max(1, -(-file.size_bytes // size))
-                    yield file, (following() for _ in range(count))
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+    def _files(self, found: Manifest, files: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
+        """See `Downloads.files`. Raises: BackupFailed."""
+        downloads = Downloads(
+            bucket=self.bucket,
+            folder=self._key(found.id, ""),
+            timeout_s=self.timeout_s,
+            progress=self.progress,
+        )
+        return downloads.files(files)
 
     @effect(Effect.BACKUP_FILE)
     def _fetch(self, found: Manifest, folder: Path) -> None:
@@ -384,7 +340,7 @@ class S3Store:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
         wrong = []
-        for file, pieces in self._files(found, found.files, "fetching"):
+        for file, pieces in self._files(found, found.files):
             path = folder / file.path
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with path.open("xb") as out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ def test_what_may_not_be_deleted_is_named_by_the_next_manifest(at_s3: S3Store, m
     put(at_s3, "one", "dump/stale.dat", b"x")
     monkeypatch.setattr(Bucket, "delete", denied)
     assert "counts for nothing" in at_s3.quarantine("one")
-    with pytest.raises(BackupFailed):
+    with pytest.raises(BackupFailed, match="was put aside"):
         at_s3.read("one")
     made(at_s3)
     assert json.loads(at_s3.verify("one").facts["left_over"]) == ["dump/stale.dat"]
@@ -398,3 +399,57 @@ def test_who_may_not_see_the_bucket_is_told_what_is_missing(harmed: tuple[S3Stor
     with pytest.raises(BackupFailed, match="see nothing of the bucket") as caught:
         store.check()
     assert "s3:ListBucket" in (caught.value.hint or "")
+
+
+def test_a_bucket_of_another_region_is_refused(harmed: tuple[S3Store, Proxy]) -> None:
+    store, proxy = harmed
+    proxy.harm = lambda _asked: proxies.Answer(200, headers={"x-amz-bucket-region": "eu-west-1"})
+    with pytest.raises(
+        BackupFailed, match="is in the region eu-west-1, and AWS is worked with in eu-central-1"
+    ) as caught:
+        store.check()
+    assert 'region = "eu-west-1"' in (caught.value.hint or "")
+
+
+def test_a_bucket_of_another_account_is_refused(harmed: tuple[S3Store, Proxy], bucket: str, tmp_path: Path) -> None:
+    _, proxy = harmed
+    store = S3Store(bucket_at(proxy.url, bucket, bucket_owner="210987654321"), spool=tmp_path)
+    proxy.harm = lambda _asked: error(403, "AccessDenied")
+    with pytest.raises(BackupFailed) as caught:
+        store.check()
+    assert "store.bucket_owner = 210987654321" in (caught.value.hint or "")
+
+
+def test_every_call_says_whose_the_bucket_must_be(endpoint: str, bucket: str, tmp_path: Path) -> None:
+    account = Owned(AwsSettings(region=REGION, endpoint_url=endpoint))
+    owned = Bucket(
+        address=s3_address(f"s3://{bucket}/shop"),
+        settings=StoreSettings(part_mb=5, bucket_owner="123456789012"),
+        account=account,
+    )
+    store = S3Store(owned, spool=tmp_path)
+    store.check()
+    made(store, big=BIG)
+    store.verify("one")
+    store.delete("one")
+    assert len(account.asked) > 10
+    assert [name for name, owner in account.asked if owner != "123456789012"] == []
+
+
+@dataclass
+class Owned(Account):
+    """An account that remembers which owner each call to S3 expects."""
+
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def client(self, name: str) -> Any:
+        client = super().client(name)
+        if not hasattr(client, "unheard"):
+            client.unheard = client._make_api_call
+
+            def heard(operation: str, parameters: dict[str, Any]) -> Any:
+                self.asked.append((operation, parameters.get("ExpectedBucketOwner")))
+                return client.unheard(operation, parameters)
+
+            client._make_api_call = heard
+        return client
