@@ -13,7 +13,7 @@ from pathlib import Path
 
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
-from migrator.errors import ConnectionFailed
+from migrator.errors import ConnectionFailed, Refused, StepFailed, ToolFailed
 from migrator.liquibase import ledger
 from migrator.plans.obstacles import Obstacle
 from migrator.plans.plan import Plan
@@ -89,7 +89,7 @@ def look(run: Run) -> Plan:
     run.facts.system_identifier = run.server.system_identifier
     _others_at_work(planning)
     with closing(run.session("plan", read_only=True)) as target:
-        if planning.make(target):
+        if _made(planning, target):
             planning.find_obstacles(target)
             _liquibase_lock(planning, target)
     plan = plan_document.of(planning)
@@ -101,6 +101,19 @@ def look(run: Run) -> Plan:
         planning.note(refusal)
     found = gates.look(run)
     return plan.model_copy(update={"gates": tuple(found), "obstacles": plan_document.obstacles_of(planning)})
+
+
+def _made(planning: Planning, target: Session) -> bool:
+    try:
+        return planning.make(target)
+    except (ConnectionFailed, ToolFailed):
+        raise
+    except StepFailed as error:  # such as a ledger that this login may not read
+        raise Refused(
+            f"There is no plan without this: {error.message}",
+            hint=error.hint or "A plan needs SELECT on the ledger, and on the tables that preconditions look at.",
+            code="unreadable",
+        ) from error
 
 
 def _liquibase_lock(planning: Planning, target: Session) -> None:

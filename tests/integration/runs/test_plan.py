@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.config.login import Secret
+from migrator.errors import Refused
 from migrator.plans import approvals, plan_file
 from migrator.plans.plan import Plan
 from migrator.postgres import row_fingerprint, schema_fingerprint, sessions
@@ -76,6 +77,11 @@ def test_a_plan_leaves_nothing_behind_and_needs_select_only(shop: Shop, empty: S
     assert not plan.has_ledger
     assert plan.changesets[0].precondition == "unknown"
     assert "no ledger" in (plan.changesets[0].precondition_says or "")
+
+
+def test_a_ledger_that_may_not_be_read_is_named(shop: Shop) -> None:
+    with role(shop, "", "usage on schema public"), pytest.raises(Refused, match="databasechangelog"):
+        shop.plan(shop.sql(NICKNAME))
 
 
 def test_why_the_rest_is_not_pending(shop: Shop) -> None:
