@@ -5,15 +5,19 @@ python docs/tables.py       writes them anew
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from migrator.cli.app import app
 from migrator.config import aws_maintenance, models
 from migrator.config.aws import AwsSettings
 from migrator.config.lint import OffRule
@@ -31,7 +35,7 @@ from migrator.runs import record
 
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals", "scratch"}
+_SECTIONS = {"maintenance", "backup", "checks", "limits", "lint", "drift", "approvals", "scratch", "notifications"}
 _NOT_HERE = {"require_attestation", "rds", "task", "store", "aws"}  # have their own tables
 _CORES = "cores, at most 4"
 _SHOWN = {"jobs": _CORES, "backup.jobs": "`jobs`", "limits.max_blocked_s": "`none`"}
@@ -113,6 +117,45 @@ def _record(model: type[BaseModel]) -> Callable[[], str]:
     return table
 
 
+def _commands() -> str:
+    """Every command: how it is called, what it does, its options; as its help says it."""
+    leaves = sorted(_leaves(cast("TyperGroup", get_command(app)), ""))
+    return "\n".join(_command(f"migrator {path}", one) for path, one in leaves)
+
+
+def _leaves(group: TyperGroup, path: str) -> Iterator[tuple[str, Any]]:
+    for name, one in group.commands.items():
+        if isinstance(one, TyperGroup):
+            yield from _leaves(one, f"{path}{name} ")
+        else:
+            yield path + name, one
+
+
+def _command(path: str, command: Any) -> str:
+    words, _, examples = (inspect.cleandoc(command.help or "")).partition("\b\n")
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    usage = " ".join([path, *map(_argument, arguments), "[OPTIONS]"])
+    rows = [
+        [f"`{', '.join((*one.opts, *one.secondary_opts))}{_metavar(one)}`", one.help or ""]
+        for one in command.params
+        if one.param_type_name == "option" and not one.hidden
+    ]
+    parts = [f"## {path}", "", "```text", usage, "```", "", words.strip(), ""]
+    if examples.strip():
+        parts += ["```sh", examples.strip(), "```", ""]
+    return "\n".join([*parts, _table(["option", "meaning"], rows), ""])
+
+
+def _argument(argument: Any) -> str:
+    name = (argument.metavar or argument.name.upper()).strip("[]{}")
+    name += "..." if argument.nargs == -1 and not name.endswith("...") else ""
+    return name if argument.required else f"[{name}]"
+
+
+def _metavar(option: Any) -> str:
+    return "" if option.is_flag else f" {option.metavar or 'VALUE'}"
+
+
 def _rules(rules: Sequence[Rule]) -> Callable[[], str]:
     """Rule, severity, what it finds, why, the safer way."""
 
@@ -192,6 +235,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "journal": _plain(models.JournalTable),
     "signing": _plain(models.SigningTable),
     "attestation": _plain(models.RequireAttestation),
+    "commands": _commands,
     "report": _record(record.RunRecord),
     "rehearsal": _record(rehearsal.RehearsalRecord),
     **{f"rehearsal-{title.replace(' ', '-')}": _record(model) for model, title in _REHEARSED.items()},
