@@ -80,7 +80,9 @@ def plan(
             output.note(f"written: {out}; carry it out with: migrator run --plan {shlex.quote(str(out))}")
     _tell_job(found, len(against))
     if against:
-        output.note(f"{len(against)} findings at or above {limit}: exit 3 (--fail-on)")
+        from migrator.plans.words import count
+
+        output.note(f"{count(len(against), 'finding')} at or above {limit}: exit 3 (--fail-on)")
         raise typer.Exit(3)
 
 
@@ -139,8 +141,7 @@ def _show(plan: Plan, sql: bool | None) -> None:
     width = min(console.width, 100) if sys.stdout.isatty() else 80
     mode: plan_view.Sql = "folded" if sql is None else "all" if sql else "none"
     symbols = Symbols.for_encoding(sys.stdout.encoding or "ascii")
-    try:
+    with console.capture() as captured:
         for line in plan_view.lines(plan, symbols, width=width, sql=mode):
             console.print(Text(line.text, style=line.style), soft_wrap=True)
-    except BrokenPipeError:
-        output.result("")
+    output.result(captured.get().rstrip("\n"))
