@@ -17,7 +17,8 @@ from migrator.postgres.throwaway import Mark
 from migrator.rehearsals import scratch
 from migrator.rehearsals.scratch import Origin, Place
 from migrator.runs import byhand
-from migrator.runs.byhand import kept
+from migrator.runs.byhand import create, kept
+from migrator.runs.journal import Journal
 from migrator.runs.run import Run
 from tests.conftest import Server
 from tests.shop import ENVIRONMENT, Shop
@@ -158,6 +159,38 @@ def test_what_a_killed_process_left_is_dropped_by_the_next(run: Run, server: Ser
             assert left not in made_databases(server)
             assert foreign in made_databases(server)
         databases.drop(admin, foreign)
+
+
+@pytest.mark.slow
+def test_server_that_the_configuration_names_takes_backups_and_dumps(shop: Shop) -> None:
+    login = shop.login
+    shop.toml = (
+        f'scratch = {{ url = "postgresql://{login.user}@{login.host}:{login.port}/postgres", '
+        'password = "${env:SHOP_PASSWORD}" }\n'
+    )
+    with closing(opened(shop)) as run:
+        journal = Journal.open(run.config.journal.url, run.config.base)
+        with closing(byhand.opened(run.config, run.environment, doing="backup", journal=journal)) as backing_up:
+            made = create.create(backing_up)
+        with scratch.made(run, Origin.parse(f"backup {made.id}")) as copy, closing(copy.session("test")) as session:
+            assert copy.place is Place.SERVER
+            assert session.rows("select count(*) from orders") == [("500",)]
+            assert any("since" in one for one in copy.not_represented)
+        with scratch.made(run, Origin.parse("schema")) as copy:
+            assert copy.place is Place.OWN
+        with scratch.made(run, Origin.parse("schema"), place=Place.SERVER) as copy:
+            assert copy.place is Place.SERVER
+
+
+@pytest.mark.slow
+def test_server_that_hands_no_statistics_over_is_told(server16: Server, database16: Login, tmp_path: Path) -> None:
+    with server16.session(database16) as session:
+        session.execute(TABLES)
+    shop = Shop(server=server16, login=database16, folder=tmp_path)
+    with closing(opened(shop)) as run, scratch.made(run, Origin.parse("schema")) as copy:
+        with closing(copy.session("test")) as session:
+            assert session.rows("select count(*) from orders") == [("0",)]
+        assert any("statistics" in one for one in copy.not_represented)
 
 
 def kept_of(run: Run) -> tuple[kept.Kept, ...]:
