@@ -62,7 +62,7 @@ class Function:
 
 def undeclared(exempt: dict[str, str]) -> dict[str, list[str]]:
     """`module:function` -> what it does, for all that no fail point stands around; `exempt` by the start of the key."""
-    functions = {function.key: function for path in _files() for function in _Module(path).functions()}
+    functions = _functions()
     callers = _callers(functions)
     covered = {key for key, function in functions.items() if function.declared}
     while True:
@@ -77,12 +77,22 @@ def undeclared(exempt: dict[str, str]) -> dict[str, list[str]]:
     }
 
 
+@cache
+def _functions() -> dict[str, Function]:
+    return {function.key: function for path in _files() for function in _Module(path).functions()}
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def effects_used() -> set[str]:
     """The members of Effect that stand somewhere in the package."""
     return {
         node.attr
         for path in _files()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(_tree(path))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Effect"
     }
 
@@ -112,7 +122,7 @@ class _Module:
     def __init__(self, path: Path) -> None:
         self._name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         self._text = path.read_text(encoding="utf-8")
-        self._tree = ast.parse(self._text)
+        self._tree = _tree(path)
         self._constants = dict(self._module_constants())
         self._imported = dict(self._imports())
         self._own = {node.name for node in self._tree.body if isinstance(node, ast.FunctionDef)}
@@ -241,12 +251,7 @@ class _Module:
 
 @cache
 def _own_names() -> set[str]:
-    return {
-        node.name
-        for path in _files()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef)
-    }
+    return {node.name for path in _files() for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef)}
 
 
 def _inside_effects(node: ast.FunctionDef) -> set[int]:

@@ -107,7 +107,7 @@ def configurations(draw: st.DrawFn) -> str:
     return text
 
 
-@examples(150)
+@examples(80)
 @given(text=configurations() | any_text | st.binary(max_size=30).map(lambda b: b.decode("latin-1")))
 def test_any_configuration_is_read_or_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "migrator.toml"
@@ -118,7 +118,7 @@ def test_any_configuration_is_read_or_refused(tmp_path: Path, text: str) -> None
             config.environment(name)
 
 
-@examples(60)
+@examples(12)
 @given(arguments=st.lists(any_text | odd_text | st.sampled_from(["run", "show", "--json", "-e", "resume"]), max_size=4))
 @example(arguments=["show", "--", "-x"])
 def test_any_argument_is_understood_or_refused(
@@ -191,7 +191,7 @@ def _as_sql(found: list[Any]) -> str:
 FORMATS = {"json": _as_json, "yaml": _as_json, "xml": _as_xml, "sql": _as_sql}
 
 
-@examples(150)
+@examples(80)
 @given(
     found=changesets,
     kind=st.sampled_from(sorted(FORMATS)),
@@ -229,7 +229,7 @@ def _paths(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield from _paths(inner, (*before, key))
 
 
-@examples(120)
+@examples(60)
 @given(data=st.data(), signed=st.booleans())
 def test_any_change_of_a_manifest_is_refused(backup: Path, data: st.DataObject, signed: bool) -> None:
     """By its checksum where it was damaged, by its signature where somebody put the checksum right again."""
@@ -289,7 +289,7 @@ messages = st.lists(
 )
 
 
-@examples(200)
+@examples(60)
 @given(said=messages)
 @example(said=[{}])
 @example(said=[{"id": 1, "ok": {}}])
