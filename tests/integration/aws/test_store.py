@@ -56,7 +56,7 @@ def at_s3(endpoint: str, bucket: str, tmp_path: Path) -> S3Store:
     return S3Store(bucket_at(endpoint, bucket), spool=tmp_path / "spool")
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return LocalStore(tmp_path / "store") if request.param == "local" else request.getfixturevalue("at_s3")
 
@@ -183,6 +183,10 @@ def test_an_unknown_id_names_those_that_there_are(store: Store) -> None:
 
 
 # A bucket
+
+
+def test_a_bucket_holds_a_backup_as_a_folder_does(at_s3: S3Store) -> None:
+    test_a_published_backup_is_read_verified_listed_opened_and_deleted(at_s3)
 
 
 def uploads_left(store: S3Store) -> int:
