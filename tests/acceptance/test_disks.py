@@ -137,7 +137,7 @@ def test_folders_that_cannot_be_written_refuse_the_run(stage: Stage) -> None:
             subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True, timeout=30)
             answer = stage.migrator("run", "good.sql")
             assert answer.code in {3, 5}, answer.err
-            assert str(place) in answer.err
+            assert "Read-only" in " ".join(answer.err.split()), answer.err
     stage.assert_as_it_was()
 
 
