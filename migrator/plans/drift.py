@@ -72,9 +72,28 @@ class _Sides:
     found: dict[str, str]
     changes: dict[str, Change] = field(default_factory=dict)
     folded: dict[str, str] = field(default_factory=dict)  # identity -> that in whose difference it is told
+    parents: dict[str, str] = field(default_factory=dict)  # qualified name of a partition -> that of its parent
+
+    _by_relation: tuple[dict[str, dict[str, str]], ...] = ()
 
     def side(self, identity: str) -> dict[str, str]:
         return self.found if identity in self.found else self.expected
+
+    def of_relation(self, relation: str | None) -> tuple[dict[str, str], dict[str, str]]:
+        """What belongs to the relation, on each side."""
+        if not self._by_relation:
+            self._by_relation = tuple(_grouped(objects) for objects in (self.expected, self.found))
+        expected, found = self._by_relation
+        return expected.get(relation or "", {}), found.get(relation or "", {})
+
+
+def _grouped(objects: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    grouped: dict[str, dict[str, str]] = {}
+    for identity, line in objects.items():
+        relation = schema_objects.relation_of(identity, objects)
+        if relation is not None:
+            grouped.setdefault(relation, {})[identity] = line
+    return grouped
 
 
 def compare(
@@ -85,6 +104,8 @@ def compare(
     Left out are Liquibase's own tables, partitions that exist on one side alone, objects that match a pattern of
     `ignore` (by identity, by name, or by the table that they belong to), and without `owners` owners and privileges.
     """
+    if expected == found:  # as it nearly always is
+        return Drift()
     sides = _Sides(_comparable(expected, owners=owners), _comparable(found, owners=owners))
     partitions = _without_lone_partitions(sides)
     for identity in sorted(sides.expected.keys() | sides.found.keys()):
@@ -98,8 +119,12 @@ def compare(
     for identity in ignored:
         del sides.changes[identity]
     _drop_what_others_tell(sides)
+    parts: dict[str, list[str]] = {}
+    for identity in sides.folded:
+        parts.setdefault(_told_by(identity, sides.folded), []).append(identity)
+    told = [identity for identity in sides.changes if identity not in sides.folded]
     return Drift(
-        differences=tuple(_difference(identity, sides) for identity in sides.changes if identity not in sides.folded),
+        differences=tuple(_difference(identity, parts.get(identity, ()), sides) for identity in told),
         partitions=tuple(sorted(partitions)),
         ignored=tuple(ignored),
     )
@@ -158,6 +183,7 @@ def _without_lone_partitions(sides: _Sides) -> set[str]:
 
 def _drop_what_others_tell(sides: _Sides) -> None:
     """An object whose difference follows from another's is no difference of its own."""
+    sides.parents = schema_objects.partitions(sides.expected) | schema_objects.partitions(sides.found)
     for identity in list(sides.changes):
         if _says_nothing(identity, sides):
             del sides.changes[identity]
@@ -206,7 +232,8 @@ def _tellers(identity: str, sides: _Sides) -> Iterator[str]:
             yield owner
         if (described := schema_objects.described_by(identity)) is not None:
             yield described
-            yield from (one for one in sides.changes if one.startswith(f"{described.partition('(')[0]}("))
+            if "(" in described:  # a function: its arguments have names in the one, and none in the other
+                yield from (one for one in sides.changes if one.startswith(f"{described.partition('(')[0]}("))
     if identity.startswith("index "):
         if (constraint := ddl.constraint_of_index(identity, objects)) is not None:
             yield constraint
@@ -217,7 +244,7 @@ def _tellers(identity: str, sides: _Sides) -> Iterator[str]:
         and (column := schema_objects.column_of_sequence(objects[identity])) is not None
     ):
         yield column[0]
-    parent = schema_objects.partitions(objects).get(relation or "") if relation is not None else None
+    parent = sides.parents.get(relation or "")
     if relation is not None and parent is not None:  # what was done to the parent was done to its partitions
         yield _of_parent(identity, relation, parent)
 
@@ -228,13 +255,15 @@ def _of_parent(identity: str, relation: str, parent: str) -> str:
     return f"{identity.removesuffix(f' on {relation}')} on {parent}"
 
 
-def _difference(identity: str, sides: _Sides) -> Difference:
-    parts = [one for one in sides.folded if _told_by(one, sides.folded) == identity]
+def _difference(identity: str, parts: Sequence[str], sides: _Sides) -> Difference:
     change = sides.changes[identity]
+    relation = schema_objects.relation_of(identity, sides.side(identity))
 
-    def text(objects: Mapping[str, str]) -> str | None:
-        if identity not in objects:
+    def text(number: int) -> str | None:
+        own, everything = sides.of_relation(relation)[number], (sides.expected, sides.found)[number]
+        if identity not in everything:
             return None
+        objects = {**own, **{one: everything[one] for one in (identity, *parts) if one in everything}}
         statements = [ddl.of(identity, objects)]
         statements += [ddl.of(one, objects) for one in parts if one in objects and _is_shown(one, identity, objects)]
         return "\n".join(statements)
@@ -242,9 +271,9 @@ def _difference(identity: str, sides: _Sides) -> Difference:
     return Difference(
         identity=identity,
         change=change,
-        table=schema_objects.relation_of(identity, sides.side(identity)),
-        expected=text(sides.expected),
-        found=text(sides.found),
+        table=relation,
+        expected=text(0),
+        found=text(1),
         parts=tuple(parts),
     )
 
