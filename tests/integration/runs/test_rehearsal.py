@@ -178,3 +178,12 @@ def test_a_changelog_that_a_run_would_refuse_is_refused(shop: Shop) -> None:
     shop.sql(NOTE.replace("note text", "note varchar(10)"))
     with pytest.raises(Refused, match="edited after they ran"):
         rehearse(shop, changelog)
+
+
+@pytest.mark.slow
+def test_what_one_transaction_cannot_do_is_rehearsed_in_the_fallback(shop: Shop) -> None:
+    record = rehearse(shop, shop.sample("broken/enum-at-once.sql"))
+    assert (record.way, record.fallback) == ("atomic", "stepwise")
+    assert record.legs[0].outcome == "migrated"
+    assert {"fallback", "rollback_loses", "apply_again_failed"} <= {one.code for one in record.findings}
+    assert losses(record)["platinum"][0].what == "type public.customer_tier"
