@@ -92,7 +92,7 @@ def _suggestion(key: str, models: Sequence[type[BaseModel]]) -> str:
         deeper = {
             leaf: f"{name}.{leaf}"
             for model in models
-            for name, section in _sections(model)
+            for name, section in reversed(list(_sections(model)))  # of two the first counts
             for leaf in section.model_fields
         }
         match = nearest(key, deeper)
