@@ -89,15 +89,14 @@ def _meant(given: object, known: Sequence[str]) -> str | None:
 def _suggestion(key: str, models: Sequence[type[BaseModel]]) -> str:
     known = [field.alias or name for model in models for name, field in model.model_fields.items()]
     if nearest(key, known) is None:
-        deeper = {
-            leaf: f"{name}.{leaf}"
-            for model in models
-            for name, section in reversed(list(_sections(model)))  # of two the first counts
-            for leaf in section.model_fields
-        }
+        deeper: dict[str, list[str]] = {}
+        for model in models:
+            for name, section in _sections(model):
+                for leaf in section.model_fields:
+                    deeper.setdefault(leaf, []).append(f"{name}.{leaf}")
         match = nearest(key, deeper)
         if match is not None:
-            return f"did you mean {deeper[match]!r}?"
+            return f"did you mean {' or '.join(repr(one) for one in sorted(deeper[match]))}?"
     return did_you_mean(key, known)
 
 
