@@ -55,9 +55,7 @@ def not_proven(level: str, *, maintenance: str, has_checks: bool, unhashed: int)
     """What a run with this proof will not say, one sentence each. `unhashed`: how many tables are not hashed."""
     found = []
     if level == "write_set":
-        found.append(
-            "No row is hashed: that other tables keep theirs rests on the locks of this run alone."
-        )
+        found.append("No row is hashed: that other tables keep theirs rests on the locks of this run alone.")
     elif unhashed:
         found.append(
             f"The rows of {unhashed} tables that no changeset names are not hashed: that they stay rests on "
