@@ -57,7 +57,7 @@ def policy(
     if not found:
         raise Refused(
             f"environment {environment.name} needs nothing of AWS for {role}",
-            hint="it names no provider, store, backup or reference there",
+            hint="it names no provider, store, backup, task or reference there",
         )
     output.json_result(document(found))
 
