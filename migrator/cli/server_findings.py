@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from migrator.cli.findings import Finding, Status, existing, failed, free_bytes
 from migrator.config.store import is_s3, s3_address
-from migrator.config.store import is_s3, s3_address
 from migrator.errors import MigratorError
 
 if TYPE_CHECKING:
@@ -143,8 +142,6 @@ def _store(environment: Environment, database_bytes: int | None) -> Finding:
 
     if environment.backup.kinds and is_s3(environment.backup.store):
         return _bucket(environment)
-    if environment.backup.kinds and is_s3(environment.backup.store):
-        return _bucket(environment)
     store = Path(environment.backup.store)
     folder, free = existing(store), free_bytes(store)
     if not environment.backup.kinds:
@@ -169,23 +166,6 @@ def _store(environment: Environment, database_bytes: int | None) -> Finding:
             remedy="make room, or give backup.store another folder",
         )
     return Finding(name="store", status="ok", detail=f"{room}; the database has {needed}")
-
-
-def _bucket(environment: Environment) -> Finding:
-    from migrator.aws.account import account_of
-    from migrator.backups.store.bucket import Bucket
-
-    bucket = Bucket(
-        address=s3_address(environment.backup.store),
-        settings=environment.store,
-        account=account_of(environment.aws),
-    )
-    try:
-        bucket.check()
-    except MigratorError as error:
-        return failed("store", error)
-    how = "each dump on this machine first" if environment.store.spool else "streamed"
-    return Finding(name="store", status="ok", detail=f"{bucket.address} can be seen; {how}")
 
 
 def _bucket(environment: Environment) -> Finding:
