@@ -4,6 +4,7 @@ Generous where the changesets name something, and silent on all else:
 
 - what bears a name that stands in the changesets, and all that hangs on such a table: columns, indexes, constraints,
   triggers and their functions, sequences, foreign keys of others that refer to it, views that read it;
+- the types and domains that these are made of, and what those are made of: their labels, attributes and constraints;
 - not its partitions, which come and go by themselves, unless one is named itself;
 - not owners, privileges and comments, which differ between environments and change no row;
 - not Liquibase's own tables.
@@ -27,6 +28,9 @@ _REFERENCES = re.compile(rf"\bREFERENCES ({_QUALIFIED})\(")
 _PARTITION_OF = re.compile(rf"\bPARTITION OF ({_QUALIFIED})")
 _CALLS = re.compile(rf"\bEXECUTE FUNCTION ({_QUALIFIED})\(")
 _OWNED_BY = re.compile(rf"\b(?:OWNED BY|IDENTITY OF) ({_QUALIFIED})\.{_PART}")
+_MULTIRANGE = re.compile(rf" MULTIRANGE ({_QUALIFIED})")
+_ON_DOMAIN = re.compile(rf" on domain ({_QUALIFIED})$")
+_TYPE_KINDS = ("type ", "domain ")
 _KINDS = frozenset(
     (
         *("schema", "type", "domain", "range", "function", "procedure", "aggregate", "collation", "conversion"),
@@ -55,14 +59,54 @@ def objects(schema: Mapping[str, str], words: Collection[str]) -> dict[str, str]
     named = {name for name in tables if impact.bare(name) in known and impact.bare(name) not in _LEDGER}
     apart = {name for name in tables if impact.bare(name) in _LEDGER} | (partitions - named)
     bares = {impact.bare(name) for name in named}
-    hanging = (line for identity, line in schema.items() if _table_of(identity, line) in named)
+    hanging = [line for identity, line in schema.items() if _table_of(identity, line) in named]
     called = {function for line in hanging for function in _CALLS.findall(line)}
+    types = _types(schema, known, hanging)
     return {
         identity: _OWNER.sub("", line)
         for identity, line in sorted(schema.items())
         if not identity.startswith(_LEFT_OUT)
-        and _is_touched(identity, line, known=known, named=named, apart=apart, bares=bares, called=called)
+        and (
+            _is_of_type(identity, types)
+            or _is_touched(identity, line, known=known, named=named, apart=apart, bares=bares, called=called)
+        )
     }
+
+
+def _types(schema: Mapping[str, str], known: Collection[str], using: Collection[str]) -> set[str]:
+    """The types and domains that are named, or stand in these definitions; and what they are made of themselves."""
+    made_of: dict[str, list[str]] = {
+        identity.partition(" ")[2]: [line] for identity, line in schema.items() if identity.startswith(_TYPE_KINDS)
+    }
+    if not made_of:
+        return set()
+    called = {name: name for name in made_of}
+    called |= {found: name for name, [line] in made_of.items() for found in _MULTIRANGE.findall(line)}
+    for identity, line in schema.items():  # attributes of composite types
+        if identity.startswith("column ") and (owner := _table_of(identity, line)) in made_of:
+            made_of[owner].append(line)
+    longest_first = sorted(called, key=len, reverse=True)
+    pattern = re.compile(rf'(?<![\w$".])(?:{"|".join(map(re.escape, longest_first))})(?![\w$"])')
+
+    def names_in(lines: Collection[str]) -> set[str]:
+        return {called[found] for line in lines for found in pattern.findall(line)}
+
+    found: set[str] = set()
+    new = {name for name in made_of if impact.bare(name) in known} | names_in(using)
+    while new:
+        found |= new
+        new = {inner for name in new for inner in names_in(made_of[name])} - found
+    return found
+
+
+def _is_of_type(identity: str, types: Collection[str]) -> bool:
+    """Whether the object is one of these types, an attribute of one, or a domain's constraint."""
+    if identity.startswith(_TYPE_KINDS):
+        return identity.partition(" ")[2] in types
+    if identity.startswith("column "):
+        return _table_of(identity, "") in types
+    on_domain = _ON_DOMAIN.search(identity) if identity.startswith("constraint ") else None
+    return on_domain is not None and on_domain[1] in types
 
 
 def _is_touched(

@@ -81,3 +81,36 @@ def test_partitions_do_not_count_unless_they_are_named() -> None:
 )
 def test_the_rest_counts_by_its_own_name(word: str, found: set[str]) -> None:
     assert names(word) == found
+
+
+TYPES = {
+    "table public.orders": "COLUMNS (id, mood, at)",
+    "column public.orders.mood": "public.grade[] NOT NULL DEFAULT '{}'::public.grade[]",
+    "column public.orders.at": "public.spans",
+    "domain public.grade": "AS public.mood NOT NULL OWNER migrator",
+    "constraint known on domain public.grade": "CHECK (true)",
+    "type public.mood": "ENUM ('sad') OWNER migrator",
+    "type public.mood_of_others": "ENUM ('sad')",
+    "type public.span": "RANGE OF integer MULTIRANGE public.spans OWNER migrator",
+    'type public."A pair"': "COMPOSITE (a)",
+    'column public."A pair".a': "public.size",
+    "type public.size": "ENUM ('s')",
+    "table public.items": "COLUMNS (pair)",
+    "column public.items.pair": 'public."A pair"',
+}
+
+
+def test_the_types_of_a_tables_columns_count_down_to_their_labels() -> None:
+    found = concerned.objects(TYPES, ["orders"])
+    assert set(found) == set(list(TYPES)[:6]) | {"type public.span"}
+    assert found["type public.mood"] == "ENUM ('sad')"
+    assert set(concerned.objects(TYPES, ["items"])) == set(list(TYPES)[8:])
+    assert concerned.objects({**TYPES, "type public.mood": "ENUM ('sad', 'glad')"}, ["orders"]) != found
+
+
+def test_a_domain_that_is_named_counts_with_what_it_is_made_of() -> None:
+    assert set(concerned.objects(TYPES, ["grade"])) == {
+        "domain public.grade",
+        "constraint known on domain public.grade",
+        "type public.mood",
+    }
