@@ -97,6 +97,7 @@ def test_atomic_run_killed_after_its_commit_is_migrated(stage: Stage, moment: st
         pytest.param("ended:verify", 6, marks=slow),
     ],
 )
+@pytest.mark.slow
 def test_atomic_run_killed_before_its_commit_goes_back_when_asked(stage: Stage, moment: str, code: int) -> None:
     run = stage.killed(moment, "run", "good.sql")
     stage.assert_blocked(run)
@@ -113,6 +114,7 @@ def test_atomic_run_killed_before_its_commit_goes_back_when_asked(stage: Stage, 
         pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
     ],
 )
+@pytest.mark.slow
 def test_atomic_run_killed_on_its_way_back_is_ended(stage: Stage, moment: str) -> None:
     run = stage.killed(moment, "run", "bad.sql")
     stage.assert_blocked(run)
@@ -175,6 +177,7 @@ def test_stepwise_run_killed_after_its_proof_is_migrated(stage: Stage, moment: s
         pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
     ],
 )
+@pytest.mark.slow
 def test_stepwise_run_killed_on_its_way_back_is_rolled_back(stage: Stage, moment: str) -> None:
     run = stage.killed(moment, "run", "bad.sql", *STEPWISE)
     stage.assert_blocked(run)
@@ -196,6 +199,7 @@ def test_stepwise_run_killed_on_its_way_back_is_rolled_back(stage: Stage, moment
         pytest.param("after:migrator.runs.steps.maintain:fence.take_down", "kill", id="the fence is down", marks=slow),
     ],
 )
+@pytest.mark.slow
 def test_run_killed_while_its_backup_is_restored_is_restored(stage: Stage, moment: str, deed: str) -> None:
     run = stage.killed(moment, "run", "bad-without-rollback.sql", *STEPWISE, deed=deed)
     stage.assert_blocked(run)

@@ -72,6 +72,7 @@ def test_killed_pg_dump_ends_the_run_before_it_migrates(stage: Stage, way: str) 
     assert left.name.endswith(".partial")
 
 
+@pytest.mark.slow
 def test_killed_pg_restore_halts_and_a_resume_restores(stage: Stage) -> None:
     answer = stage.victim("progress:restoring", "kill-tool", "run", "bad-without-rollback.sql", "--way", "stepwise")
     run = run_id(answer)
@@ -143,6 +144,7 @@ def test_signal_to_a_stepwise_run_brings_the_database_back(stage: Stage, changel
         pytest.param("bad-without-rollback.sql", "progress:restoring", 7, marks=slow),
     ],
 )
+@pytest.mark.slow
 def test_signal_on_the_way_back_does_not_stop_it(stage: Stage, changelog: str, moment: str, code: int) -> None:
     answer = stage.victim(moment, "int", "run", changelog, "--way", "stepwise")
     assert answer.code == code, answer.err

@@ -459,6 +459,7 @@ def test_an_interrupted_run_leaves_no_child_and_an_open_transaction(tmp_path: Pa
     held.execute("INSERT INTO empty VALUES (1)")  # may write again
 
 
+@pytest.mark.slow
 def test_a_runner_killed_from_another_thread_does_not_hang(tmp_path: Path, filled: Login) -> None:
     slow = expect(ROWS, unexpected_rows_query="select pg_sleep(30) from {batch} limit 1")
     with SuiteRunner.start(tmp_path / "checks.log") as runner:

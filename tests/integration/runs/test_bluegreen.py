@@ -185,6 +185,7 @@ def test_a_login_that_is_only_a_member_of_the_owner_can_do_it(shop: Shop) -> Non
         shop.execute("drop role keeper", shop.superuser)
 
 
+@pytest.mark.slow
 def test_what_a_swap_would_break_is_refused_and_left_to_another_way(shop: Shop) -> None:
     shop.execute("select pg_create_logical_replication_slot('feed', 'pgoutput')", shop.superuser)
     try:
@@ -210,6 +211,7 @@ def test_a_copy_is_not_migrated_while_others_write(shop: Shop, mode: str) -> Non
 
 
 @pytest.mark.parametrize(("free", "said"), [(1_000_000, "1 MB free"), (None, "is not known")])
+@pytest.mark.slow
 def test_room_on_the_server_is_looked_at(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, free: int | None, said: str
 ) -> None:
@@ -426,6 +428,7 @@ def test_swap_back_that_is_killed_around_the_swap_is_ended(stage: Stage, moment:
         assert stage.picture() == stage.pictured
 
 
+@pytest.mark.slow
 def test_a_run_on_16_swaps_too(server16: Server, template: Template, tmp_path: Path) -> None:
     with shops.database(server16, template=template(server16)) as login:
         shop = Shop(server=server16, login=login, folder=tmp_path)

@@ -67,6 +67,7 @@ def test_a_run_is_undone_and_nothing_else_changed(shop: Shop, settings: dict[str
     refused(shop.rollback(run_id=first.run_id), "undone_already", record.run_id)
 
 
+@pytest.mark.slow
 def test_rows_written_since_go_with_their_table_and_the_report_says_so(shop: Shop) -> None:
     first = done(shop.run(shop.sql(WISH)))
     shop.execute("insert into wish (name) select 'w' from generate_series(1, 7)")
@@ -74,6 +75,7 @@ def test_rows_written_since_go_with_their_table_and_the_report_says_so(shop: Sho
     assert "public.wish was dropped, and 7 rows with it; the backup has them." in record.warnings
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_the_newest_is_refused_and_what_came_later_named(shop: Shop) -> None:
     first = done(shop.run(shop.sql(WISH)))
     done(shop.run(shop.sql(NOTE, name="later.sql")))
@@ -186,6 +188,7 @@ def test_a_stepwise_rollback_without_a_way_back_is_refused(shop: Shop) -> None:
     undone(shop.rollback(settings, run_id=first.run_id, accept_no_way_back=True), Way.STEPWISE)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_in_one_transaction_is_undone_stepwise(shop: Shop) -> None:
     before = shop.dump()
     index = " runInTransaction:false\ncreate index concurrently later on orders (total);\n"
@@ -269,6 +272,7 @@ def test_the_program_shows_the_sql_asks_for_one_target_and_undoes(shop: Shop) ->
     assert f"was undone by run {record['run_id']}" in " ".join(again.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_blue_green_run_is_swapped_back_or_says_what_would_be_lost(shop: Shop) -> None:
     before, oid = shop.dump(), shop.oid()
     first = done(shop.run(shop.sql(WISH), {"way": "bluegreen"}))
