@@ -9,7 +9,7 @@ from migrator.backups import Source
 from migrator.backups.dump import Dump
 from migrator.errors import BackupFailed, Refused, StepFailed
 from migrator.liquibase import ledger
-from migrator.postgres import connect, databases, properties, sequences, sessions, throwaway
+from migrator.postgres import connect, databases, properties, sequences, throwaway
 from migrator.postgres.connect import PgSession
 from migrator.postgres.throwaway import Mark
 from migrator.rehearsals.origin import Origin
@@ -84,14 +84,10 @@ class Filling:
         return Filled(how=how, missing=(_NO_ROWS, *missing))
 
     def _clone(self) -> Filled:
-        admin = self.run.the_admin()
-        others = sessions.foreign(admin, self.run.database, own_run=self.run.id)
-        if self.ground.place is Place.OWN and not others:
-            return self._copied(self.run.database, "copied by the server, file by file")
+        """All of the target, of one moment. The server's own copying would shut its users out meanwhile."""
         missing = self._create()
         self._dump().copy(stores.source(self.run), self.name, at=self._at(), content="all")
-        why = f"{len(others)} sessions are connected to it" if others else "it is on another server"
-        return Filled(how=f"dumped and restored, since {why}", missing=tuple(missing))
+        return Filled(how="dumped and restored", missing=tuple(missing))
 
     def _backup(self, backup_id: str) -> Filled:
         store = stores.of(self.run)
@@ -117,6 +113,7 @@ class Filling:
         return Filled(how=f"loaded from {path.name}", missing=(*missing, "owners and privileges within the dump"))
 
     def _copied(self, source: str, how: str) -> Filled:
+        """`source` is not the target: it is closed for the time of the copy."""
         databases.copy(
             self.ground.admin,
             source,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from migrator.errors import StepFailed
 from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
 from migrator.plans.words import size
@@ -93,7 +92,7 @@ def prove_rolled_back(run: Run, before: Target, tried: Trying, record: DryRunRec
         record.proven.append("Schema and Liquibase's ledger are equal before and after; no lock and no table is left.")
     others = before.others or tried.others_seen
     _compare_rows(run, before, record, others=others)
-    _put_sequences_back(run, before, tried, record, others=others)
+    _tell_of_sequences(run, before, record)
     _tell_what_moved(record)
 
 
@@ -146,30 +145,15 @@ def _compare_rows(run: Run, before: Target, record: DryRunRecord, *, others: boo
         _not_proven(record, f"The rows of {names} are not what they were, and nobody else was connected.")
 
 
-def _put_sequences_back(run: Run, before: Target, tried: Trying, record: DryRunRecord, *, others: bool) -> None:
-    """Sequences do not roll back. They are put back where nobody else can have drawn a number."""
+def _tell_of_sequences(run: Run, before: Target, record: DryRunRecord) -> None:
+    """Sequences do not roll back. They stay: others may have drawn from them, at any moment."""
     with closing(run.session("verify", read_only=True)) as session:
         now = sequences.read(session)
     moved = sequences.changed(before.sequences, now)
-    if not moved:
-        return
-    left = {name: tried.sequences_after.get(name, now[name]) for name in moved}
-    nobody = not others and not sessions.foreign(run.the_admin(), run.database, own_run=run.id)
-    if nobody and all(left[name] == now[name] for name in moved):
-        try:
-            with closing(run.session("verify")) as session:
-                sequences.put_back(session, {name: before.sequences[name] for name in moved})
-        except StepFailed as error:
-            record.remains.append(f"Sequences moved and could not be put back: {_moves(before, now, moved)}. {error}")
-            return
+    if moved:
         record.remains.append(
-            f"{count(len(moved), 'sequence')} moved and stand where they did again, since nobody else was connected: "
-            f"{', '.join(moved[:5])}{' ...' if moved[5:] else ''}."
+            f"Sequences do not roll back; these moved, and were left where they are: {_moves(before, now, moved)}."
         )
-        return
-    record.remains.append(
-        f"Sequences moved, and were left there because others may have drawn from them: {_moves(before, now, moved)}."
-    )
 
 
 def _moves(before: Target, now: Mapping[str, SequenceState], moved: Sequence[str]) -> str:

@@ -10,12 +10,10 @@ from functools import cached_property
 
 from psycopg import sql
 
-from migrator.errors import MigrationFailed, TransactionLost, VerificationFailed
+from migrator.errors import MigrationFailed, StepFailed, TransactionLost, VerificationFailed
 from migrator.liquibase.models import Changeset, ChangesetEvent
 from migrator.liquibase.session import Liquibase
-from migrator.postgres import connect, sequences
-from migrator.postgres.sequences import SequenceState
-from migrator.postgres.session import Session
+from migrator.postgres import connect
 from migrator.postgres.stature import Stature
 from migrator.postgres.transactions import statement
 from migrator.rehearsals import effects
@@ -52,7 +50,6 @@ class Trying:
     target: Mapping[str, Stature]
     limits: Limits | None = None  # None: on a copy
     xid: str | None = None  # of the transaction that was rolled back
-    sequences_after: Mapping[str, SequenceState] = field(default_factory=dict)  # as the transaction left them
     others_seen: bool = False  # whether anybody else was connected meanwhile
     _began_at: dict[str, float] = field(default_factory=dict)  # changeset -> seconds from the first one on
 
@@ -102,13 +99,16 @@ class Trying:
         if self.record.durations_known:
             self.record.apply_s = round(applied - began, 3)
         sentry.running(None)
-        self._check(liquibase, held=held)
+        try:
+            self._check(liquibase, sentry, held=held)
+        except StepFailed:
+            if sentry.blocked is None:  # else it was the sentry who ended it
+                raise
         if sentry.blocked is not None:
             self._blocked(sentry)
         elif self.record.durations_known:
             self.record.checks_s = round(time.monotonic() - applied, 3)
         if held:
-            self._note_sequences(liquibase)
             self._hold(time.monotonic() - began)
         return False
 
@@ -220,14 +220,16 @@ class Trying:
 
     # -- the result ------------------------------------------------------------------------------------------------
 
-    def _check(self, liquibase: Liquibase, *, held: bool) -> None:
+    def _check(self, liquibase: Liquibase, sentry: Sentry, *, held: bool) -> None:
         self.trial.progress(StepName.VERIFY, "suites and invariants")
         if held:
-            self._judge(inspection.after(self.trial, liquibase))
-            return
-        with closing(self.trial.session("checks", read_only=True)) as session:
-            session.execute("begin isolation level repeatable read read only")
-            self._judge(inspection.after(self.trial, session))
+            problems = inspection.after(self.trial, liquibase)
+        else:
+            with closing(self.trial.session("checks", read_only=True)) as session:
+                session.execute("begin isolation level repeatable read read only")
+                problems = inspection.after(self.trial, session)
+        if sentry.blocked is None:  # a check that the sentry cut off says nothing
+            self._judge(problems)
 
     def _judge(self, problems: list[str]) -> None:
         """What does not hold afterwards speaks against a run; without rows it says little."""
@@ -265,10 +267,6 @@ class Trying:
                     severity="error",
                     hint="Correct the data or the check.",
                 )
-
-    def _note_sequences(self, session: Session) -> None:
-        if self.limits is not None:
-            self.sequences_after = sequences.read(session)
 
     def _sentry(self, liquibase: Liquibase) -> Sentry:
         [(pid,)] = liquibase.rows("select pg_backend_pid()")
