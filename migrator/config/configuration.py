@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from migrator.config import gate_settings, paths, problems, rds, references, services, targets
 from migrator.config import overrides as command_line
-from migrator.config import paths, problems, rds, references, services, targets
 from migrator.config.aws import AwsSettings
 from migrator.config.login import PasswordSource, Secret
 from migrator.config.models import ConfigFile, Environment, EnvironmentSettings, EnvironmentTable, FlagProvider
@@ -77,6 +77,12 @@ class Config:
         attestations = paths.absolute(self._file.signing.attestations, self.base)
         return SigningSettings(public_keys=public, key_reference=key, attestations=attestations, _read=read)
 
+    @property
+    def gates_given(self) -> list[str]:
+        """The settings of the command line that say what a run has to pass, as dotted keys."""
+        services = {key: None for key, source in self.sources.items() if source == command_line.SOURCE}
+        return gate_settings.among({**self._overrides, **services})
+
     def environment(self, name: str, overrides: Mapping[str, object] | None = None) -> Environment:
         """The effective settings of one environment: default < profile < [defaults] < [environments.X] < command line.
 
@@ -84,6 +90,9 @@ class Config:
         Raises: ConfigError for what is missing, unset or not allowed, naming its place.
         """
         values, sources = self._merged(name, overrides or {})
+        table = self._file.environments.get(name, EnvironmentTable())
+        if {**flatten(self._file.defaults), **flatten(table)}.get("protected") is True:
+            gate_settings.refuse(name, [*self.gates_given, *gate_settings.among(overrides or {})])
         if sources["backup.jobs"] == "default":
             values["backup.jobs"], sources["backup.jobs"] = values["jobs"], "jobs"
         if sources["backup.kinds"].startswith("profile online") and rds.is_endpoint_of(values.get("url")):

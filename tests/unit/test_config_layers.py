@@ -156,3 +156,39 @@ def test_set_that_is_no_pair_is_a_usage_error(pairs: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         overrides.parse(pairs)
     assert "secret" not in caught.value.message
+
+
+GATES: dict[str, object] = {
+    "approvals.required": 0,
+    "require_attestation.override": True,
+    "on_drift": "ignore",
+    "drift.ignore": ["public.*"],
+    "lint.fail_on": "never",
+    "protected": False,
+    "signing.public_keys": [],
+    "on_overrun": "warn",
+    "maintenance_window": [],
+}
+
+
+@pytest.mark.parametrize("place", ["[environments.shop]\n", "[defaults]\n"])
+@pytest.mark.parametrize("key", GATES)
+def test_protected_environment_takes_its_gates_from_the_file_alone(tmp_path: Path, key: str, place: str) -> None:
+    protected = LAYERS.replace(place, f"{place}protected = true\n")
+    with pytest.raises(ConfigError, match=rf"--set {key}: shop is protected"):
+        effective(tmp_path, protected, {key: GATES[key]})
+
+
+def test_one_announced_window_is_for_a_protected_environment_too(tmp_path: Path) -> None:
+    protected = LAYERS.replace("[environments.shop]\n", "[environments.shop]\nprotected = true\n")
+    announced = {"maintenance_window": [{"announced": "2026-11-28T22:00Z/PT1H"}], "limits.drain_s": 5}
+    assert effective(tmp_path, protected, announced).limits.drain_s == 5
+
+
+def test_gates_of_the_command_line_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "migrator.toml"
+    path.write_text(LAYERS)
+    given = {"lint.fail_on": "never", "limits.drain_s": 5, "signing.attestations": "elsewhere"}
+    config = load(path, {}, given)
+    assert config.environment("shop").lint.fail_on == "never"
+    assert config.gates_given == ["lint.fail_on", "signing.attestations"]

@@ -43,6 +43,7 @@ def test_gate_refuses_before_anything_is_touched_and_names_the_way_through(shop:
     )
     allowed = shop.run(changelog, {"lint.fail_on": "error"})
     assert allowed.outcome is Outcome.MIGRATED, allowed.error
+    assert any("--set lint.fail_on" in one for one in allowed.warnings), allowed.warnings
     [gate] = [one for one in allowed.gates if one.name == "findings"]
     assert (gate.is_open, gate.says) == (True, "no finding at or above error")
 
