@@ -44,7 +44,7 @@ def test_failing_release_is_refused_with_its_place(stage: Stage) -> None:
     assert "bad.sql:" in answer.out
     assert "23514" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 80
-    stage.assert_as_it_was()
+    stage.assert_as_it_was(drawn_from=True)
 
 
 @slow
@@ -54,7 +54,7 @@ def test_signal_leaves_nothing(stage: Stage, on: str, deed: str) -> None:
     stage.pause(LONG_S if deed == "term-soon" else 0)
     answer = stage.victim(THIRD, deed, "dry-run", "good.sql", "--on", on)
     assert answer.code == 130, answer.err
-    stage.assert_as_it_was()
+    stage.assert_as_it_was(drawn_from=on == "target")
 
 
 @slow
