@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOSTS = "migrator:hosts"  # so that two providers on one listener tell their rules apart
 _MOST_TAGGED = 20  # resources in one call
+_GONE = {"RuleNotFound", "RuleNotFoundException"}
 _RACES = 5  # how often somebody may take the number that was free
 
 
@@ -231,7 +232,13 @@ class Alb:
         }
 
     def _delete(self, arn: str) -> None:
-        self._elbv2.idempotent(lambda elbv2: elbv2.delete_rule(RuleArn=arn), doing=f"{self.name}: deleting the rule")
+        try:
+            self._elbv2.idempotent(
+                lambda elbv2: elbv2.delete_rule(RuleArn=arn), doing=f"{self.name}: deleting the rule"
+            )
+        except MaintenanceFailed as error:
+            if code_of(error) not in _GONE:  # by a first attempt whose answer was lost
+                raise
 
     @property
     def _digest(self) -> str:

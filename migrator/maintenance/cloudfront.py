@@ -88,7 +88,7 @@ class CloudFront:
         if before:
             self._switch(back)
         self._unmark()
-        if drift:
+        if drift and mark is not None:  # told once: who comes again has looked, and takes it as it is
             raise marks.drifted(self.name, drift)
 
     def status(self) -> ProviderStatus:

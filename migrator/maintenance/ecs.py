@@ -6,10 +6,10 @@ whatever ends in between, this run or a later one finds what it has to put back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from migrator.aws import Account, Service
 from migrator.aws.waits import Wait
@@ -30,6 +30,7 @@ _FLAGS = {  # what is saved -> what Application Auto Scaling calls it; one that 
     "schedule": "ScheduledScalingSuspended",
 }
 _LIMIT = "timeout_s of the provider"
+_MOST_TASKS = 100  # described in one call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Ecs:
         before = saved or (mark.before if mark is not None else {})
         drift = self._put_back(service, before) if before else []
         self._unmark(service)
-        if drift:
+        if drift and mark is not None:  # told once: who comes again has looked, and takes it as it is
             raise marks.drifted(self.name, drift)
 
     def status(self) -> ProviderStatus:
@@ -225,14 +226,29 @@ class Ecs:
 
     def _stopping(self) -> int:
         """Tasks that were told to stop and have not: they may still write."""
-        arns: list[str] = self._ecs.idempotent(
-            lambda ecs: ecs.list_tasks(cluster=self.cluster, serviceName=self.service, desiredStatus="STOPPED"),
+        arns = self._told_to_stop()
+        return sum(self._still_running(arns[first : first + _MOST_TASKS]) for first in range(0, len(arns), _MOST_TASKS))
+
+    def _told_to_stop(self) -> list[str]:
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            page = self._listed(more)
+            found += page["taskArns"]
+            if not page.get("nextToken"):
+                return found
+            more = {"nextToken": page["nextToken"]}
+
+    def _listed(self, more: Mapping[str, str]) -> Any:
+        return self._ecs.idempotent(
+            lambda ecs: ecs.list_tasks(cluster=self.cluster, serviceName=self.service, desiredStatus="STOPPED", **more),
             doing=f"{self.name}: listing its tasks",
-        )["taskArns"]
-        if not arns:
-            return 0
+        )
+
+    def _still_running(self, arns: Sequence[str]) -> int:
         tasks = self._ecs.idempotent(
-            lambda ecs: ecs.describe_tasks(cluster=self.cluster, tasks=arns), doing=f"{self.name}: looking at its tasks"
+            lambda ecs: ecs.describe_tasks(cluster=self.cluster, tasks=list(arns)),
+            doing=f"{self.name}: looking at its tasks",
         )["tasks"]
         return sum(task["lastStatus"] != "STOPPED" for task in tasks)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from migrator.aws import Account
+from migrator.config.aws import AwsSettings
 from migrator.errors import MaintenanceFailed
 from tests.integration.aws.providers import AlbCase, CloudFrontCase, EcsCase, SsmCase
 from tests.integration.aws.server import Harm, Shop, error
@@ -24,6 +26,32 @@ def answering(name: str, change: Callable[[Any], None]) -> Harm:
         return answer
 
     return harm
+
+
+class Answers:
+    """An account of which every call is answered by the test, with its parameters known."""
+
+    def __init__(self, api: Callable[[str, Any], Any]) -> None:
+        self.api = api
+
+    def list_tasks(self, **parameters: Any) -> Any:
+        return self.api("ListTasks", parameters)
+
+    def describe_tasks(self, **parameters: Any) -> Any:
+        return self.api("DescribeTasks", parameters)
+
+
+class Answered(Account):
+    def __init__(self, client: Answers) -> None:
+        super().__init__(AwsSettings())
+        self.answers = client
+
+    def client(self, name: str) -> Any:
+        return self.answers
+
+
+def answered(api: Callable[[str, Any], Any]) -> Account:
+    return Answered(Answers(api))
 
 
 def before_the_first(name: str, act: Callable[[], None]) -> Harm:
@@ -60,6 +88,8 @@ def test_service_that_somebody_started_keeps_its_number_and_gets_its_scaling_bac
     assert "there were 3" in message
     desired, _, tags, scaling = case.world()
     assert (desired, tags, scaling) == (2, [], before[3])
+    provider.off(RUN, saved)
+    assert case.world()[0] == 2, "taken as it is, the second time"
 
 
 @pytest.mark.slow
@@ -105,6 +135,24 @@ def test_task_that_is_stopping_still_counts(at_aws: Shop) -> None:
 
 
 @pytest.mark.slow
+def test_stopping_tasks_are_counted_to_the_last_page(at_aws: Shop) -> None:
+    case = EcsCase.of(at_aws)
+    pages = {None: ([f"arn:{n}" for n in range(100)], "2"), "2": (["arn:100", "arn:101"], None)}
+    described: list[int] = []
+
+    def api(operation: str, parameters: Any) -> Any:
+        if operation == "ListTasks":
+            arns, more = pages[parameters.get("nextToken")]
+            return {"taskArns": arns, **({"nextToken": more} if more else {})}
+        described.append(len(parameters["tasks"]))
+        return {"tasks": [{"lastStatus": "STOPPING" if arn == "arn:101" else "STOPPED"} for arn in parameters["tasks"]]}
+
+    provider = case.provider(answered(api))
+    assert provider._stopping() == 1
+    assert described == [100, 2]
+
+
+@pytest.mark.slow
 def test_scaling_that_somebody_resumed_is_left(at_aws: Shop) -> None:
     case = EcsCase.of(at_aws)
     provider = case.provider()
@@ -138,6 +186,23 @@ def test_number_that_somebody_takes_at_the_same_moment(at_aws: Shop) -> None:
     )
     refused_with("maintenance_no_room", lambda: case.provider(at_aws.harmed).on(RUN))
     assert not case.holds()
+
+
+@pytest.mark.slow
+def test_rule_that_is_gone_when_it_is_to_be_deleted_is_gone(at_aws: Shop) -> None:
+    case = AlbCase.of(at_aws)
+    before = case.world()
+    saved = case.provider().on(RUN)
+
+    def harm(name: str, call: Callable[[], Any]) -> Any:
+        answer = call()
+        if name == "elbv2:DeleteRule":  # carried out by an attempt whose answer was lost
+            raise error("RuleNotFound", name)
+        return answer
+
+    at_aws.harmed.harm = harm
+    case.provider(at_aws.harmed).off(RUN, saved)
+    assert case.world() == before
 
 
 @pytest.mark.slow
@@ -244,6 +309,8 @@ def test_behavior_that_somebody_switched_is_left_and_the_others_go_back(at_aws: 
     assert "default goes to api, went to web" in refused_with("maintenance_drift", lambda: provider.off(RUN, saved))
     assert case.targets() == ["api", "api"]
     assert case.world()[1] == []
+    provider.off(RUN, saved)
+    assert case.targets() == ["api", "api"], "taken as it is, the second time"
 
 
 @pytest.mark.slow
