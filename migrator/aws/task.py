@@ -17,6 +17,7 @@ from migrator.errors import AwsFailed, ConfigError, Unfinished
 _BY = "migrator-run-task"
 _QUIET_LOOKS = 2  # at the log of a task that has ended: CloudWatch is a little behind
 _STOPPED = "STOPPED"
+_HIDDEN_S = 60.0  # how long ECS may not yet know of a task that it has just started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,9 @@ class Task:
     clock: Callable[[], float] = time.monotonic
     arn: str | None = field(default=None, init=False)
     log: Log | None = field(default=None, init=False)
+    warn: Callable[[str], None] = lambda _text: None
+    _started_at: float = field(default=0.0, init=False)
+    _log_failed: bool = field(default=False, init=False)  # and that was told
     _token: str | None = field(default=None, init=False)  # where the log is read on
     _unread: list[str] = field(default_factory=list, init=False)
 
@@ -71,6 +75,7 @@ class Task:
             why = "; ".join(f"{one.get('reason')} {one.get('detail', '')}".strip() for one in answer["failures"])
             raise AwsFailed(f"ECS did not start the task: {why or 'it says no more'}.", code="task_not_started")
         self.arn = str(answer["tasks"][0]["taskArn"])
+        self._started_at = self.clock()
         prefix, group = stream
         self.log = Log(group=group, stream=f"{prefix}/{settings.container}/{self.arn.rpartition('/')[2]}")
         return self.arn
@@ -78,7 +83,8 @@ class Task:
     def lines(self, on_start: Callable[[str], None] = lambda _status: None) -> Iterator[str]:
         """The lines of the log as they come, until the task has ended and its log with it. Goes on where it was left.
 
-        `on_start` is told how far the task is until it runs. Raises: AwsFailed when it does not start in time.
+        `on_start` is told how far the task is until it runs. Raises: AwsFailed when it does not start in time;
+        Unfinished where it can no longer be followed.
         """
         began_at, status, quiet = self.clock(), "", 0
         asked_to_stop = False
@@ -106,16 +112,22 @@ class Task:
             self.sleep(self.settings.poll_s)
 
     def stop(self, reason: str) -> None:
-        """The task was asked to stop: migrator gets SIGTERM and goes back by itself. Safe to repeat."""
-        self._ecs.idempotent(
-            lambda ecs: ecs.stop_task(cluster=self.settings.cluster, task=self.arn, reason=f"migrator: {reason}"),
-            doing="Stopping the task",
-        )
+        """The task was asked to stop: migrator gets SIGTERM and goes back by itself. Safe to repeat.
+
+        Raises: Unfinished.
+        """
+        try:
+            self._ecs.idempotent(
+                lambda ecs: ecs.stop_task(cluster=self.settings.cluster, task=self.arn, reason=f"migrator: {reason}"),
+                doing="Stopping the task",
+            )
+        except AwsFailed as error:
+            raise self._lost(error.message) from error
 
     def exit_code(self) -> int:
         """The exit code of migrator in the task that has ended.
 
-        Raises: AwsFailed where it never ran; Unfinished where it was ended from outside.
+        Raises: AwsFailed where it never ran; Unfinished where it was ended from outside, or cannot be asked.
         """
         found = self._described()
         containers = [one for one in found.get("containers", []) if one.get("name") == self.settings.container]
@@ -139,12 +151,27 @@ class Task:
         return int(code)
 
     def _described(self) -> dict[str, Any]:
-        tasks: list[dict[str, Any]] = self._ecs.idempotent(
-            lambda ecs: ecs.describe_tasks(cluster=self.settings.cluster, tasks=[self.arn]), doing="Looking at the task"
-        )["tasks"]
-        if not tasks:
-            raise AwsFailed(f"The task {self.arn} is not to be found any more.", code="task_gone")
-        return tasks[0]
+        """Raises: Unfinished where nothing can be told of the task: the run in it may be at work."""
+        try:
+            tasks: list[dict[str, Any]] = self._ecs.idempotent(
+                lambda ecs: ecs.describe_tasks(cluster=self.settings.cluster, tasks=[self.arn]),
+                doing="Looking at the task",
+            )["tasks"]
+        except AwsFailed as error:
+            raise self._lost(error.message) from error
+        if tasks:
+            return tasks[0]
+        if self.clock() - self._started_at > _HIDDEN_S:
+            raise self._lost("ECS does not find it")
+        return {"lastStatus": "PROVISIONING"}  # what was started a moment ago is not shown everywhere
+
+    def _lost(self, why: str) -> Unfinished:
+        return Unfinished(
+            f"The task {self.arn} was started, and cannot be followed: {why}.",
+            hint="The run in it may be at work: look at the task, and at `migrator status`, before anything is started "
+            "again",
+            code="task_lost",
+        )
 
     def _stream(self, definition: str) -> tuple[str, str]:
         found = self._ecs.idempotent(
@@ -175,9 +202,11 @@ class Task:
                 doing="Reading the task's log",
             )
         except AwsFailed as error:
-            if code_of(error) == "ResourceNotFoundException":  # nothing was written yet
-                return []
-            raise
+            # Without one nothing was written yet. The run does not depend on whether its log can be read.
+            if code_of(error) != "ResourceNotFoundException" and not self._log_failed:
+                self._log_failed = True
+                self.warn(f"the task is followed without its log: {error.message}")
+            return []
         self._token = answer.get("nextForwardToken", self._token)
         return [str(event["message"]) for event in answer["events"]]
 

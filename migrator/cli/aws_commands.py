@@ -120,7 +120,7 @@ def run_task(
         raise UsageError("nothing is said to be run", hint="write it behind --, as: -- run changelogs/release.xml")
     loaded = opening.configuration(config, required=False, shown_only=True)
     environment = opening.environment(loaded, env)
-    task = Task(account=Account(environment.aws), settings=environment.task, token=uuid4().hex)
+    task = Task(account=Account(environment.aws), settings=environment.task, token=uuid4().hex, warn=output.note)
     wants_json = as_json and "--json" not in command
     arn = task.start([*command, "--json"] if wants_json else command)
     output.note(f"task {arn.rpartition('/')[2]}: migrator {' '.join(command)}")

@@ -12,7 +12,7 @@ import pytest
 from migrator.aws.task import Task
 from migrator.config.task import TaskSettings
 from migrator.errors import AwsFailed, Unfinished
-from tests.integration.aws.server import REGION, Harmed, Shop
+from tests.integration.aws.server import REGION, Harmed, Shop, error
 
 
 @dataclass
@@ -179,3 +179,60 @@ def test_ctrl_c_stops_the_task_and_follows_it_to_its_end(
     assert told == ["applying", "{", '  "outcome": "rolled_back"', "}"], "each line once"
     assert aws_commands._document(told) == '{\n  "outcome": "rolled_back"\n}'
     assert "goes back by itself" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_task_that_ecs_does_not_show_at_once_is_followed(at_aws: Shop, settings: TaskSettings) -> None:
+    what = inside(at_aws, settings, "RUNNING", "STOPPED", exit_code=6)
+    task = started(at_aws, settings, what)
+    hidden = [True, True]
+
+    def harm(name: str, call: Callable[[], Any]) -> Any:
+        if name == "ecs:DescribeTasks" and hidden:
+            hidden.pop()
+            return {"tasks": [], "failures": [{"reason": "MISSING"}]}
+        return what.harm(name, call)
+
+    at_aws.harmed.harm = harm
+    assert list(task.lines()) == []
+    assert task.exit_code() == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [True, False])
+def test_task_that_cannot_be_followed_may_be_at_work(at_aws: Shop, settings: TaskSettings, *, hidden: bool) -> None:
+    task = started(at_aws, settings, inside(at_aws, settings, "RUNNING"))
+    now = iter(range(0, 10_000, 40))
+    task.clock = lambda: float(next(now))
+    task._started_at = 0.0
+
+    def harm(name: str, call: Callable[[], Any]) -> Any:
+        if name != "ecs:DescribeTasks":
+            return call()
+        if hidden:
+            return {"tasks": []}
+        raise error("AccessDeniedException", name)
+
+    at_aws.harmed.harm = harm
+    with pytest.raises(Unfinished, match="was started, and cannot be followed") as caught:
+        list(task.lines())
+    assert caught.value.exit_code == 10
+
+
+@pytest.mark.slow
+def test_log_that_cannot_be_read_is_told_once_and_the_task_followed(at_aws: Shop, settings: TaskSettings) -> None:
+    what = inside(at_aws, settings, "RUNNING", "RUNNING", "STOPPED", exit_code=6)
+    task = started(at_aws, settings, what)
+    warned: list[str] = []
+    task.warn = warned.append
+
+    def harm(name: str, call: Callable[[], Any]) -> Any:
+        if name == "logs:GetLogEvents":
+            raise error("AccessDeniedException", name)
+        return what.harm(name, call)
+
+    at_aws.harmed.harm = harm
+    assert list(task.lines()) == []
+    assert task.exit_code() == 6
+    assert len(warned) == 1
+    assert "logs:GetLogEvents" in warned[0]
