@@ -20,32 +20,50 @@ _TOKEN = re.compile(
   """,
     re.VERBOSE | re.MULTILINE,
 )
+_WITH_BODIES = {"DO", "CREATE"}
 _IN_COMMENT = re.compile(r"/\*|\*/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    text: str  # without its quotes
+    line: int  # of its beginning, counted from 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     words: tuple[str, ...]  # upper case, without what is quoted
     line: int  # of its first word, counted from 1
+    bodies: tuple[Body, ...] = ()  # what a DO or CREATE statement quotes: a function's text, and any other string
 
 
-def statements(text: str) -> list[Statement]:
-    """The statements in order. The body of a BEGIN ATOMIC function belongs to its statement."""
+def statements(text: str, *, every_body: bool = False) -> list[Statement]:
+    """The statements in order. The body of a BEGIN ATOMIC function belongs to its statement.
+
+    `every_body`: bodies are those of all statements, not of DO and CREATE alone.
+    """
     found: list[Statement] = []
     words: list[str] = []
+    bodies: list[Body] = []
     line, counted, lines = 0, 0, 1
     for kind, word, position in _tokens(text):
         if kind == "end":
             if words and not _is_open(words):
-                found.append(Statement(words=tuple(words), line=line))
-                words = []
+                found.append(Statement(words=tuple(words), line=line, bodies=tuple(bodies)))
+                words, bodies = [], []
+            continue
+        if kind == "body":
+            if words and (every_body or words[0] in _WITH_BODIES):
+                lines += text.count("\n", counted, position)
+                counted = position
+                bodies.append(Body(text=word, line=lines))
             continue
         if not words:
             lines += text.count("\n", counted, position)
             line, counted = lines, position
         words.append(word.upper())
     if words:
-        found.append(Statement(words=tuple(words), line=line))
+        found.append(Statement(words=tuple(words), line=line, bodies=tuple(bodies)))
     return found
 
 
@@ -57,7 +75,10 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
             position = _end_of_comment(text, position)
         elif kind == "dollar":
             closing = text.find(match.group(), position)
+            yield "body", text[position : len(text) if closing < 0 else closing], match.start()
             position = len(text) if closing < 0 else closing + len(match.group())
+        elif kind in {"string", "escape"}:
+            yield "body", match.group()[1 if kind == "string" else 2 : -1], match.start()
         elif kind in {"end", "word", "psql"}:
             yield kind, match.group(), match.start()
 

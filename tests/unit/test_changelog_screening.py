@@ -239,6 +239,13 @@ def test_transaction_control_is_found(tmp_path: Path, sql: str) -> None:
         "create user mapping for app server s;",
         "select e'\\'; commit; ';",
         "copy t from stdin;",
+        "grant select on t to app;",
+        "revoke select on all tables in schema public from app;",
+        "alter default privileges for role app grant select on tables to reader;",
+        "comment on column t.role is 'grant a to b';",
+        "create extension dblink;",
+        "insert into t values ('create role r');",
+        "do $$ begin grant select on t to app; end $$;",
     ],
 )
 def test_what_only_looks_like_it_is_no_finding(tmp_path: Path, sql: str) -> None:
@@ -255,6 +262,19 @@ def test_what_only_looks_like_it_is_no_finding(tmp_path: Path, sql: str) -> None
         "copy t to program 'sh';",
         "create tablespace s location '/x';",
         "create database d;",
+        "grant connect on database shop to app;",
+        "revoke all on database shop from public;",
+        "comment on database shop is 'x';",
+        "grant reader to app;",
+        "revoke reader from app;",
+        'grant "reader" to "app" with admin option;',
+        "drop owned by app;",
+        "select dblink_exec('dbname=shop', 'delete from t');",
+        "do $$ begin create role r; end $$;",
+        "do $$ begin execute format('grant %I to %I', 'a', 'b'); end $$;",
+        "do 'begin perform dblink_connect(''x''); end';",
+        "create or replace function f() returns void language plpgsql as $f$ begin alter system reset all; end $f$;",
+        "do $$ begin execute $q$ copy t to program 'sh' $q$; end $$;",
     ],
 )
 def test_what_reaches_outside_the_database_is_found(tmp_path: Path, sql: str) -> None:
