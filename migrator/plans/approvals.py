@@ -24,23 +24,30 @@ class Counted:
 
 def sign(plan: Plan, key: SigningKey) -> Plan:
     """The plan says whose it is."""
-    return plan.model_copy(update={"signature": key.sign({"digest": plan.digest}, purpose=_PLAN)})
+    return plan.model_copy(update={"signature": key.sign(_signed(plan), purpose=_PLAN)})
 
 
 def planner(plan: Plan, keys: PublicKeys) -> str | None:
     """The id of the key that made the plan; None where none of these did."""
     try:
-        return keys.check({"digest": plan.digest}, plan.signature, purpose=_PLAN)
+        return keys.check(_signed(plan), plan.signature, purpose=_PLAN)
     except SignatureInvalid:
         return None
 
 
 def require_whole(plan: Plan) -> None:
-    """What the plan shows is what its digest stands for. Raises: Refused for one that was changed by hand."""
+    """What the plan shows is what its digests stand for. Raises: Refused for one that was changed by hand."""
     if plan.computed_digest != plan.digest:
         raise Refused(
             f"The plan was changed after it was made: its content has the digest {plan.computed_digest[:12]}, and it "
             f"says {plan.digest[:12] or 'none'}.",
+            hint=f"{_AGAIN}.",
+            code="plan_damaged",
+        )
+    if plan.computed_document != plan.document:
+        raise Refused(
+            "The plan was changed after it was made: what it would do is the same, and what it shows beside that "
+            "(findings, obstacles, gates and the like) is not.",
             hint=f"{_AGAIN}.",
             code="plan_damaged",
         )
@@ -66,7 +73,7 @@ def approve(plan: Plan, key: SigningKey, keys: PublicKeys, *, by: str, comment: 
         )
     if any(one.key == key.id for one in count(plan, keys, own=None).counts):
         raise Refused(f"The key {key.id} has approved this plan already.", code="approved_already")
-    said = Approval(digest=plan.digest, key=key.id, by=by, comment=comment, at=at)
+    said = Approval(digest=plan.digest, document=plan.document, key=key.id, by=by, comment=comment, at=at)
     signed = said.model_copy(update={"signature": key.sign(_document(said), purpose=_APPROVAL)})
     kept = tuple(one for one in plan.approvals if one.key != key.id)
     return plan.model_copy(update={"approvals": (*kept, signed)})
@@ -84,7 +91,7 @@ def count(plan: Plan, keys: PublicKeys, *, own: str | None) -> Counted:
         except SignatureInvalid as error:
             left_out.append(f"the approval of {who} does not count: {error}")
             continue
-        if key != one.key or one.digest != plan.digest:
+        if key != one.key or (one.digest, one.document) != (plan.digest, plan.document):
             left_out.append(f"the approval of {who} is of another plan")
         elif key == made_by:
             left_out.append(f"the approval of {who} does not count: that key made the plan")
@@ -98,8 +105,9 @@ def count(plan: Plan, keys: PublicKeys, *, own: str | None) -> Counted:
 def require(plan: Plan, keys: PublicKeys, *, required: int, own: str | None) -> Counted:
     """Enough people have approved the plan, none of them its maker.
 
-    Raises: Refused naming how many are missing, and what does not count and why.
+    Raises: Refused naming how many are missing, and what does not count and why; and for a plan that is not whole.
     """
+    require_whole(plan)
     if required and planner(plan, keys) is None:
         raise Refused(
             "The plan is not signed by a known key, so nobody can tell that its approvals are another person's.",
@@ -119,6 +127,10 @@ def require(plan: Plan, keys: PublicKeys, *, required: int, own: str | None) -> 
 
 def _made_by(plan: Plan, key: SigningKey) -> bool:
     return planner(plan, key.public) is not None
+
+
+def _signed(plan: Plan) -> dict[str, object]:
+    return {"digest": plan.digest, "document": plan.document}
 
 
 def _document(approval: Approval) -> dict[str, object]:

@@ -18,9 +18,10 @@ def between(given: Plan, now: Plan) -> list[str]:
 
 
 def _all(given: Plan, now: Plan) -> Iterator[str]:
-    for name in ("environment", "database", "changelog", "way", "fallback"):
+    for name in ("environment", "server", "database", "changelog", "way", "fallback"):
         yield from _value(name, getattr(given, name), getattr(now, name))
     yield from _changesets(given.changesets, now.changesets)
+    yield from _mapping("changelog file", given.files, now.files, shows=False)
     yield from _mapping("parameter", given.parameters, now.parameters, shows=False)
     yield from _mapping("setting", given.settings, now.settings, shows=True)
     yield from _mapping("check", given.checks, now.checks, shows=False)

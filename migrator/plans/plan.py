@@ -1,7 +1,8 @@
 """What a run would do, as one document with a digest: what was shown, approved and run is the same, or is refused.
 
 The digest covers what must not change. The rest is what was seen when the plan was made (who is in the way, how long it
-may take, what was found), and is another one tomorrow.
+may take, what was found), and is another one tomorrow. `document` is the digest of all of it, so that what is signed is
+what was read.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from migrator.backups.signing import canonical
 from migrator.plans.gate import GateState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PlannedChangeset(_Part):
@@ -134,6 +135,7 @@ class Approval(_Part):
     """A person's word for the plan with this digest, signed."""
 
     digest: str = Field(description="Of the plan that is approved.")
+    document: str = Field(description="The same of all that the plan showed when it was approved.")
     key: str = Field(description="The id of the key that signed.")
     by: str = Field(default="", description="Who says so, in that person's words.")
     comment: str = Field(default="", description="What else was said.")
@@ -144,11 +146,14 @@ class Approval(_Part):
 class Plan(_Part):
     """What a run would do. `digest` is that of what must not change until it does."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     digest: str = Field(default="", description="SHA-256 of everything below that must not change.")
+    document: str = Field(default="", description="SHA-256 of the whole plan, but for signature and approvals.")
     environment: str = Field(description="The environment's name in migrator.toml.")
+    server: str = Field(description="The server's system identifier; host:port where it may not be seen.")
     database: str = Field(description="The database's name.")
     changelog: str = Field(description="The changelog, relative to liquibase.root.")
+    files: Mapping[str, str] = Field(description="Every file that the changelog is made of -> SHA-256 of its content.")
     changesets: tuple[PlannedChangeset, ...] = Field(description="What would be executed, in this order.")
     way: str | None = Field(description="atomic, bluegreen or stepwise; null where none is possible.")
     fallback: str | None = Field(description="The way that the run may fall back to.")
@@ -178,7 +183,9 @@ class Plan(_Part):
     gates: tuple[GateState, ...] = Field(description="What the environment insists on, and whether it is there.")
     obstacles: tuple[ObstacleView, ...] = Field(description="What a run would be refused for just now.")
     warnings: tuple[str, ...] = Field(description="What a person should know all the same.")
-    signature: str | None = Field(default=None, description="Of the digest, by the key of the one who made the plan.")
+    signature: str | None = Field(
+        default=None, description="Of digest and document, by the key of the one who made it."
+    )
     approvals: tuple[Approval, ...] = Field(default=(), description="Who has approved it.")
 
     @property
@@ -188,13 +195,20 @@ class Plan(_Part):
         return hashlib.sha256(canonical(bound)).hexdigest()
 
     @property
+    def computed_document(self) -> str:
+        """The same of all of it; who signed and approved it is said from outside."""
+        shown = self.model_dump(mode="json", exclude={"document", "signature", "approvals"})
+        return hashlib.sha256(canonical(shown)).hexdigest()
+
+    @property
     def without_rollback(self) -> list[PlannedChangeset]:
         """The changesets that Liquibase cannot undo."""
         return [one for one in self.changesets if not one.has_rollback]
 
     def with_digest(self) -> Plan:
-        """The same with its digest filled in."""
-        return self.model_copy(update={"digest": self.computed_digest})
+        """The same with both its digests filled in."""
+        digested = self.model_copy(update={"digest": self.computed_digest})
+        return digested.model_copy(update={"document": digested.computed_document})
 
 
 _BOUND_OF_CHANGESET = {
@@ -202,7 +216,7 @@ _BOUND_OF_CHANGESET = {
     *("sql", "rollback_sql"),
 }
 _BOUND: dict[str, Any] = {
-    **dict.fromkeys(("format_version", "environment", "database", "changelog", "way", "fallback"), True),
-    **dict.fromkeys(("parameters", "settings", "checks", "schema_objects", "versions"), True),
+    **dict.fromkeys(("format_version", "environment", "server", "database", "changelog", "way", "fallback"), True),
+    **dict.fromkeys(("files", "parameters", "settings", "checks", "schema_objects", "versions"), True),
     "changesets": {"__all__": _BOUND_OF_CHANGESET},
 }

@@ -13,6 +13,7 @@ from migrator.backups.signing import PublicKeys
 from migrator.config.configuration import Config
 from migrator.errors import Refused
 from migrator.liquibase import changelog as screening
+from migrator.liquibase.changelog import Screened
 from migrator.plans import attestation as attestations
 from migrator.plans import concerned
 from migrator.plans.attestation import Attestation, AttestationInvalid, Subject
@@ -86,8 +87,12 @@ def objects(run: Run, session: Session) -> dict[str, str]:
 
 def files(run: Run) -> dict[str, str]:
     """Every file that the changelog is made of -> its SHA-256: rollbacks and preconditions are in no checksum."""
+    return files_of(run, screening.screen(run.config.liquibase.root, run.record.changelog, run.parameters))
+
+
+def files_of(run: Run, screened: Screened) -> dict[str, str]:
+    """The same of a changelog that was screened already."""
     root = run.config.liquibase.root
-    screened = screening.screen(root, run.record.changelog, run.parameters)
     return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(screened.files)}
 
 

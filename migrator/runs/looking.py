@@ -100,7 +100,8 @@ def look(run: Run) -> Plan:
     if refusal is not None:
         planning.note(refusal)
     found = gates.look(run)
-    return plan.model_copy(update={"gates": tuple(found), "obstacles": plan_document.obstacles_of(planning)})
+    obstacles = plan_document.obstacles_of(planning)
+    return plan.model_copy(update={"gates": tuple(found), "obstacles": obstacles}).with_digest()
 
 
 def _made(planning: Planning, target: Session) -> bool:

@@ -13,7 +13,7 @@ from migrator.liquibase.models import Changeset, ChangesetState
 from migrator.plans import attestation, concerned, parameters, proof
 from migrator.plans.parameters import Mask
 from migrator.plans.plan import BackupView, LeftOut, ObstacleView, Plan, PlannedChangeset, ProofView
-from migrator.runs import outlook
+from migrator.runs import attested, outlook
 from migrator.runs.planning import Planning
 from migrator.runs.run import Run
 
@@ -35,8 +35,10 @@ def of(planning: Planning) -> Plan:
     seen = outlook.of(planning, mask) if planning.looks else outlook.Outlook()
     return Plan(
         environment=environment.name,
+        server=_server(run),
         database=run.database,
         changelog=run.record.changelog,
+        files={} if planning.screened is None else attested.files_of(run, planning.screened),
         changesets=tuple(
             _changeset(one, mask, again=planned[one.key].rerun, has_ledger=planning.held is not None) for one in chosen
         ),
@@ -90,6 +92,12 @@ def mask_of(run: Run) -> Mask:
     prefix = "parameters."
     secret = [key.removeprefix(prefix) for key in run.environment.references if key.startswith(prefix)]
     return Mask(run.environment.parameters, secret)
+
+
+def _server(run: Run) -> str:
+    """What tells the server from every other one, as far as this login may know."""
+    known = run.server.system_identifier if run.server is not None else "unknown"
+    return known if known != "unknown" else f"{run.login.host}:{run.login.port}"
 
 
 def _settings(run: Run) -> dict[str, JsonValue]:

@@ -42,7 +42,9 @@ def a_changeset(number: int = 1, **fields: Any) -> PlannedChangeset:
 def a_plan(**fields: Any) -> Plan:
     document: dict[str, Any] = {
         "environment": "staging",
+        "server": "7512345678901234567",
         "database": "shop",
+        "files": {"release.sql": "33"},
         "changelog": "release.sql",
         "changesets": (a_changeset(1), a_changeset(2)),
         "way": "atomic",
@@ -78,6 +80,9 @@ def a_plan(**fields: Any) -> Plan:
     ("fields", "says"),
     [
         ({"environment": "production"}, "environment was staging, is production"),
+        ({"server": "db:5432"}, "server was 7512345678901234567, is db:5432"),
+        ({"files": {"release.sql": "34"}}, "changelog file release.sql has changed"),
+        ({"files": {"release.sql": "33", "more.sql": "1"}}, "changelog file more.sql is new"),
         ({"way": "stepwise"}, "way was atomic, is stepwise"),
         ({"fallback": None}, "fallback was stepwise, is none"),
         ({"changesets": (a_changeset(1),)}, "changeset release.sql::2::ann is no longer pending"),
@@ -179,6 +184,7 @@ def test_approvals_count_once_a_person_and_never_the_planner_nor_the_runner() ->
         lambda one: {"by": "Somebody else"},
         lambda one: {"at": NOW.replace(year=2027)},
         lambda one: {"digest": "0" * 64},
+        lambda one: {"document": "0" * 64},
         lambda one: {"signature": one.signature[:-6] + "AAAA=="},
     ],
 )
@@ -190,6 +196,35 @@ def test_an_approval_with_any_byte_changed_does_not_count(change: Callable[[Any]
     changed = plan.model_copy(update={"approvals": (said.model_copy(update=change(said)),)})
     with pytest.raises(Refused, match="0 of the 1"):
         approvals.require(changed, keys, required=1, own=None)
+
+
+def test_what_a_plan_shows_is_signed_with_it(tmp_path: Path) -> None:
+    ann, bob = a_key(), a_key()
+    keys = known(ann, bob)
+    shown = a_plan(obstacles=(ObstacleView(what="no room", remedy="make some"),))
+    plan = approvals.approve(approvals.sign(shown, ann), bob, keys, by="Bob", comment="", at=NOW)
+    path = tmp_path / "plan.json"
+    path.write_text(plan_file.render(plan), encoding="utf-8")
+    assert len(approvals.require(plan_file.read(path), keys, required=1, own=None).counts) == 1
+    edited = plan.model_copy(update={"obstacles": ()})
+    assert edited.computed_digest == plan.digest
+    for refuse in (
+        lambda: approvals.require_whole(edited),
+        lambda: approvals.approve(edited, bob, keys, by="Bob", comment="", at=NOW),
+        lambda: approvals.require(edited, keys, required=1, own=None),
+    ):
+        with pytest.raises(Refused, match="what it shows beside that"):
+            refuse()
+    made_whole = edited.with_digest()
+    assert approvals.planner(made_whole, keys) is None
+    assert not approvals.count(made_whole, keys, own=None).counts
+
+
+def test_a_plan_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(plan_file.render(a_plan()).replace('"format_version": 2', '"format_version": 1'), encoding="utf-8")
+    with pytest.raises(Refused, match="format_version: Input should be 2"):
+        plan_file.read(path)
 
 
 def test_an_approval_of_another_plan_does_not_count() -> None:
