@@ -79,6 +79,8 @@ class Facts(BaseModel):
     failed_over: bool = False  # which may lack what was committed last, and whose transaction ids are other ones
     database_oid: int | None = None  # of the original; copy
     planned: list[Planned] = Field(default_factory=list)
+    changelog_files: dict[str, str] = Field(default_factory=dict)  # -> SHA-256; read before the changesets were
+    changelog_settings: dict[str, str] = Field(default_factory=dict)  # of parameters a digest
     tables_bytes: int = 0  # of all tables, by the pages that the planner counts
     existing: list[str] = Field(default_factory=list)  # every table that was there before
     named: list[str] = Field(default_factory=list)  # existing tables that the changesets name

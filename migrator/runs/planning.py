@@ -23,7 +23,7 @@ from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import earlier, inspection, linting, liquibase_session, state, stores, undoing
+from migrator.runs import earlier, inspection, linting, liquibase_session, pinned, state, stores, undoing
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -55,6 +55,8 @@ class Planning:
         if run.undoes:
             return
         self.screened = changelog.screen(run.config.liquibase.root, run.record.changelog, run.parameters)
+        if not self.looks:
+            pinned.remember(run)
 
     def make(self, target: Session) -> bool:
         """The record and the facts say what would be done, how, and with which proof; False: there is nothing to do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from migrator.liquibase.models import ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
 from migrator.postgres import fence
-from migrator.runs import ladder, liquibase_session
+from migrator.runs import ladder, liquibase_session, pinned
 from migrator.runs.inspection import is_ledger
 from migrator.runs.record import ChangesetRecord, StepName, TableRecord, Way
 from migrator.runs.run import Run
@@ -20,8 +20,10 @@ class ApplyStep:
     def run(self, run: Run) -> str | None:
         """Every planned changeset was executed (or skipped by its precondition), or undone; the write set is recorded.
 
-        Raises: MigrationFailed, TransactionLost.
+        Raises: StepFailed where the changelog is no longer what was planned; MigrationFailed, TransactionLost.
         """
+        if not run.undoes:
+            pinned.require_unchanged(run)
         if run.record.way is Way.ATOMIC:
             liquibase = liquibase_session.start(run)  # connected by the step before, its transaction open
         else:

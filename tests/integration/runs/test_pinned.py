@@ -1,0 +1,41 @@
+"""A run executes what it was planned from, or nothing: whatever became of the changelog's files meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from migrator.runs.record import Outcome, StepName
+from migrator.runs.reporter import SilentReporter
+from tests.shop import Shop
+
+GOOD = "\nalter table customer add column nickname text\n--rollback alter table customer drop column nickname"
+
+
+class Edits(SilentReporter):
+    """Somebody who edits the changelog after preflight."""
+
+    def __init__(self, shop: Shop, text: str) -> None:
+        self.shop, self.text = shop, text
+
+    def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
+        if name is StepName.PREFLIGHT:
+            self.shop.sql(self.text)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        pytest.param("\ndelete from event", id="changeset"),
+        pytest.param(GOOD.replace("drop column nickname", "drop column email"), id="rollback"),
+    ],
+)
+@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+@pytest.mark.slow
+def test_changelog_that_was_edited_after_preflight_is_not_executed(shop: Shop, way: str, edited: str) -> None:
+    before = shop.dump()
+    record = shop.run(shop.sql(GOOD), {"way": way}, reporter=Edits(shop, edited))
+    assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6), record.warnings
+    assert record.error is not None
+    assert record.error.code == "changelog_changed"
+    assert "release.sql" in record.error.message
+    assert shop.dump() == before
