@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from migrator.backups.side import analyze, require_empty
 from migrator.backups.signing import PublicKeys
 from migrator.backups.store.local import quarantine, remove
 from migrator.backups.streaming import Sink
+from migrator.config.login import Login, Secret
 from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import client_tools
@@ -199,7 +200,7 @@ class Dump:
             login = at.login.to(into)
             options = ["--exit-on-error", "--no-owner", "--no-privileges", f"--role={owner}"]
             if archive.can_be_read_in_parallel(path):
-                options.append(f"--jobs={self.jobs}")
+                options.append(f"--jobs={self._jobs_of_restore(login)}")
             options += [f"--dbname={client_tools.dbname(into)}", str(path)]
             done = self._programs.run(self.tools.pg_restore, options, at, login, durable=False)
             self._programs.check(done, f"Loading {path.name} into {into} failed")
@@ -262,7 +263,8 @@ class Dump:
             size_of_piece=sink.size_of_piece,
             ended=ended,
         )
-        return (sink.receive(folder.name, streaming.FILE, pieces),), tuple(warnings)
+        with closing(pieces):
+            return (sink.receive(folder.name, streaming.FILE, pieces),), tuple(warnings)
 
     @effect(Effect.RESTORE)
     def _load(self, source: Source, archived: _File | _Stream, into: str, needed: Requirements) -> tuple[str, ...]:
@@ -283,7 +285,7 @@ class Dump:
             self._programs.check(done, f"Reading the table of contents of {archived} failed")
             schemas, others = archive.split(listing.read_text(**_ENCODED), prepared)
             pieces = None
-            for part, jobs in ((schemas, 1), (others, self.jobs)):
+            for part, jobs in ((schemas, 1), (others, self._jobs_of_restore(login))):
                 listing.write_text(part, **_ENCODED)
                 options = ["--exit-on-error", f"--use-list={listing}", *archived.options(jobs)]
                 options.append(f"--dbname={client_tools.dbname(into)}")
@@ -298,6 +300,10 @@ class Dump:
         if wrong:
             raise BackupFailed(f"Restoring into {into} failed: {', '.join(wrong)}.", code="restore_requirements")
         return tuple(warnings)
+
+    def _jobs_of_restore(self, login: Login) -> int:
+        """One where the password does not last: pg_restore in parallel connects once more at its end."""
+        return self.jobs if login.password is None or isinstance(login.password, Secret) else 1
 
     @property
     def _programs(self) -> Programs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +58,11 @@ class Programs:
         *,
         size_of_piece: Callable[[int], int],
         ended: Callable[[processes.Completed], None],
-    ) -> Iterator[bytes]:
-        """What the program writes, in pieces. `ended` sees how it ended before they do. Raises: BackupFailed."""
+    ) -> Generator[bytes]:
+        """What the program writes, in pieces. `ended` sees how it ended before they do. Raises: BackupFailed.
+
+        Close it: until then the program and its password file are there.
+        """
 
         def log(done: processes.Completed) -> None:
             self._write_log(program, done)
