@@ -193,6 +193,14 @@ class Run:
     def progress(self, step: StepName, text: str, done: float | None = None) -> None:
         self.reporter.step_progress(step, text, done)
 
+    def heed_alarm(self) -> None:
+        """The watch has seen nothing that ends what is waited for; on the way back nothing does.
+
+        Raises: the first alarm.
+        """
+        if self.watch is not None and not self.facts.going_back:
+            self.watch.check_alarm()
+
     def warn(self, text: str) -> None:
         if text not in self.record.warnings:
             self.record.warnings.append(text)

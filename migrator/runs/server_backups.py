@@ -7,8 +7,8 @@ runbook that the report carries.
 from __future__ import annotations
 
 import json
+import socket
 import time
-from functools import partial
 
 from migrator.aws import Account
 from migrator.aws.waits import Wait
@@ -93,14 +93,20 @@ def refuse_unfit(environment: Environment, server: Server, found: Described) -> 
             hint='write backup.kinds = ["aurora"]: a cluster is backed up as a whole',
             code="rds_cluster",
         )
-    if login is not None and endpoint(login.host) is not None and found.address.host not in ("", login.host):
-        told = endpoint(login.host)
-        if told is not None and told.kind in ("instance", "cluster"):
-            raise Refused(
-                f"{found.id} answers at {found.address.host}, and the url names {login.host}.",
-                hint="Correct rds.instance (or rds.cluster), or the url: else another server would be backed up.",
-                code="rds_another",
-            )
+    told = endpoint(login.host) if login is not None else None
+    is_another = login is not None and found.address.host.lower() not in ("", login.host.lower())
+    if login is not None and is_another and told is not None and told.kind in ("instance", "cluster"):
+        raise Refused(
+            f"{found.id} answers at {found.address.host}, and the url names {login.host}.",
+            hint="Correct rds.instance (or rds.cluster), or the url: else another server would be backed up.",
+            code="rds_another",
+        )
+    if found.status == "backing-up" and set(SNAPSHOTS) & set(wanted(environment)):
+        raise Refused(
+            f"{found.id} is being backed up by RDS itself; a snapshot would be refused until that has ended.",
+            hint="Wait until it is available, and keep clear of its backup window.",
+            code="rds_status",
+        )
     if found.status not in ("available", "storage-optimization", "backing-up"):
         raise Refused(
             f"{found.id} is {found.status}; it must be available to be backed up.",
@@ -129,6 +135,21 @@ def other_databases(admin: Session, database: str) -> list[str]:
     return [name for (name,) in rows if name is not None and name not in (*_OWN, database)]
 
 
+def is_reached_by(host: str, found: Described) -> bool:
+    """Whether the host of a URL is the server, by its name or by its address; False where that cannot be told."""
+    there = found.address.host
+    if host.lower() == there.lower():
+        return True
+    told = endpoint(host)
+    if told is not None and told.kind == "reader" and told.id == found.id:
+        return True
+    try:
+        ours, its = ({one[4][0] for one in socket.getaddrinfo(name, None)} for name in (host, there))
+    except OSError:
+        return False
+    return bool(ours & its)
+
+
 def begin(run: Run) -> None:
     """A snapshot has been asked for, where the environment wants one; RDS goes on with it by itself.
 
@@ -153,9 +174,12 @@ def finish(run: Run) -> str | None:
         return None
     began_at = time.monotonic()
     settings = run.environment.rds
-    wait = Wait(
-        limit_s=settings.snapshot_timeout_s, every_s=settings.poll_s, progress=partial(run.progress, StepName.BACK_UP)
-    )
+
+    def told(text: str) -> None:
+        run.heed_alarm()
+        run.progress(StepName.BACK_UP, text)
+
+    wait = Wait(limit_s=settings.snapshot_timeout_s, every_s=settings.poll_s, progress=told)
     server = server_of(run.environment, wait)
     facts: dict[str, str] = {}
     notes = []
@@ -169,9 +193,28 @@ def finish(run: Run) -> str | None:
         facts["moment"] = run.now().isoformat()
     _publish(run, server, found, facts, began_at=began_at)
     run.prove(f"Backup at RDS of all of {found.id}: {'; '.join(notes)}.")
+    if not is_reached_by(run.login.host, found):
+        run.not_proven(f"That {run.login.host}, which the url names, is {found.id}: the configuration says so.")
     if not run.offline:
         run.not_proven(f"That the backup of {found.id} is of the very moment of the fingerprints: others were writing.")
     return "; ".join(notes)
+
+
+def name_unrecorded(run: Run) -> None:
+    """A snapshot that this run asked for, and that no manifest speaks of, is among what it has kept. Safe to repeat."""
+    name = run.facts.server_snapshot
+    if name is None or _recorded(run):
+        return
+    try:
+        is_cluster = server_of(run.environment).kind == "aurora"
+    except Refused:  # another configuration than the run began with; nothing of it may end the way back
+        is_cluster = "aurora" in run.environment.backup.kinds
+    kept = (
+        f"The snapshot {name} was asked for, and the run did not wait for it: it may be there, or come. "
+        f"When it is not needed: {_delete_command(name, is_cluster=is_cluster)}"
+    )
+    if kept not in run.record.kept:
+        run.record.kept.append(kept)
 
 
 def runbook(environment: str, backup_id: str, server_id: str, others: list[str]) -> list[str]:
@@ -222,10 +265,9 @@ def _publish(run: Run, server: Server, found: Described, facts: dict[str, str], 
     if others:
         run.warn(_all_of_them(found.id, others))
     if "snapshot" in facts:
-        what = "db-cluster-snapshot" if server.kind == "aurora" else "db-snapshot"
+        command = _delete_command(facts["snapshot"], is_cluster=server.kind == "aurora")
         run.record.kept.append(
-            f"The snapshot {facts['snapshot']} of {found.id} is kept. When it is not needed any more: "
-            f"aws rds delete-{what} --{what}-identifier {facts['snapshot']}"
+            f"The snapshot {facts['snapshot']} of {found.id} is kept. When it is not needed any more: {command}"
         )
     run.record.runbook = runbook(run.environment.name, own_id, found.id, others)
     run.save()
@@ -233,6 +275,11 @@ def _publish(run: Run, server: Server, found: Described, facts: dict[str, str], 
 
 def _recorded(run: Run) -> bool:
     return run.facts.server_backup_id is not None
+
+
+def _delete_command(snapshot: str, *, is_cluster: bool) -> str:
+    what = "db-cluster-snapshot" if is_cluster else "db-snapshot"
+    return f"aws rds delete-{what} --{what}-identifier {snapshot}"
 
 
 def _all_of_them(server_id: str, others: list[str]) -> str:

@@ -32,20 +32,24 @@ def of(run: Run, step: StepName = StepName.BACK_UP) -> Store:
 
     Raises: ConfigError for a public key that cannot be read.
     """
-    return of_environment(run.config, run.environment, progress=partial(run.progress, step))
+    return of_environment(run.config, run.environment, progress=partial(run.progress, step), heed=run.heed_alarm)
 
 
 def of_environment(
-    config: Config, environment: Environment, *, progress: Callable[[str], None] = lambda _text: None
+    config: Config,
+    environment: Environment,
+    *,
+    progress: Callable[[str], None] = lambda _text: None,
+    heed: Callable[[], None] = lambda: None,
 ) -> Store:
-    """The same, where no run is at hand."""
+    """The same, where no run is at hand. `heed` is called while a backup is sent, and ends that by raising."""
     store = environment.backup.store
     if is_s3(store):
-        return _s3(config, environment, progress)
+        return _s3(config, environment, progress, heed)
     return LocalStore(Path(store), public_keys=_public_keys(config))
 
 
-def _s3(config: Config, environment: Environment, progress: Callable[[str], None]) -> S3Store:
+def _s3(config: Config, environment: Environment, progress: Callable[[str], None], heed: Callable[[], None]) -> S3Store:
     address = s3_address(environment.backup.store)
     return S3Store(
         Bucket(address=address, settings=environment.store, account=account_of(environment.aws)),
@@ -53,6 +57,7 @@ def _s3(config: Config, environment: Environment, progress: Callable[[str], None
         public_keys=_public_keys(config),
         timeout_s=environment.limits.backup_timeout_s,
         progress=progress,
+        heed=heed,
     )
 
 
@@ -120,7 +125,7 @@ def _sink(run: Run) -> Sink | None:
     return (
         None
         if settings.store.spool or not is_s3(settings.backup.store)
-        else _s3(run.config, settings, partial(run.progress, StepName.BACK_UP))
+        else _s3(run.config, settings, partial(run.progress, StepName.BACK_UP), run.heed_alarm)
     )
 
 

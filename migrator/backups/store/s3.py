@@ -35,6 +35,10 @@ def _silent(_text: str) -> None:
     pass
 
 
+def _deaf() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class S3Store:
     """Backups under the bucket's prefix; `spool` is a folder of this machine that dumps are made in."""
@@ -44,6 +48,7 @@ class S3Store:
     public_keys: PublicKeys | None = None
     timeout_s: float = 3600.0  # for sending a backup, and again for fetching one
     progress: Callable[[str], None] = _silent
+    heed: Callable[[], None] = _deaf  # called while a backup is sent; ends that by raising
 
     @property
     def place(self) -> str:
@@ -74,7 +79,7 @@ class S3Store:
 
         Raises: BackupFailed, and there is no such file; what the pieces raise.
         """
-        with Uploads(self.bucket, timeout_s=self.timeout_s, progress=self.progress, total=None) as uploads:
+        with self._uploads(total=None) as uploads:
             key = self._key(backup_id, path)
             sent = uploads.begin(key, pieces) or uploads.finish()[key]
         return _entry(path, sent)
@@ -309,7 +314,7 @@ class S3Store:
                 raise damaged(manifest.id, self.place, [f"{file.path}: has {there} bytes instead of {file.size_bytes}"])
         total = sum(file.size_bytes for file in here)
         sent: dict[str, Sent] = {}
-        with Uploads(self.bucket, timeout_s=self.timeout_s, progress=self.progress, total=total) as uploads:
+        with self._uploads(total=total) as uploads:
             for file in sorted(here, key=lambda one: one.size_bytes, reverse=True):
                 key = self._key(manifest.id, file.path)
                 done = uploads.begin(key, pieces_of(folder / file.path, self.bucket.settings.part_mb * MIB))
@@ -323,6 +328,9 @@ class S3Store:
                 raise damaged(manifest.id, str(self.spool), [f"{file.path}: changed while it was sent"])
             entries.append(entry)
         return tuple(sorted((*entries, *streamed), key=lambda entry: entry.path))
+
+    def _uploads(self, *, total: int | None) -> Uploads:
+        return Uploads(self.bucket, timeout_s=self.timeout_s, progress=self.progress, heed=self.heed, total=total)
 
     def _files(self, found: Manifest, files: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
         """See `Downloads.files`. Raises: BackupFailed."""

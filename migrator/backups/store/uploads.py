@@ -7,11 +7,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from migrator.aws.refusals import code_of
 from migrator.backups import failures
@@ -24,6 +24,9 @@ MIB = 1024 * 1024
 _MOST_PARTS = 10_000
 _GROWS_EVERY = 1000  # parts of an object whose size is not known
 _TELL_EVERY_S = 1.0
+_HEED_EVERY_S = 0.5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +51,24 @@ class Uploads:
     """Sends objects by several connections; leaving the block with an error gives up what is not finished.
 
     Each part has its SHA-256, which S3 compares before it takes it. At most as many parts as there are connections
-    are in memory, and one more.
+    are in memory, and one more. `heed` is called all the while in the thread that waits, and ends it by raising.
     """
 
-    def __init__(self, bucket: Bucket, *, timeout_s: float, progress: Callable[[str], None], total: int | None) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        timeout_s: float,
+        progress: Callable[[str], None],
+        heed: Callable[[], None],
+        total: int | None,
+    ) -> None:
         count = bucket.settings.connections
         self._stopped = threading.Event()
         self._bucket = replace(bucket, pause=self._pause)
         self._timeout_s = timeout_s
         self._progress = progress
+        self._heed = heed
         self._total = total  # bytes to be sent in all; None: not known
         self._began_at = self._told_at = time.monotonic()
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="s3-upload")
@@ -117,20 +129,29 @@ class Uploads:
 
     def finish(self) -> dict[str, Sent]:
         """Every object of one part is there, by key. Raises: BackupFailed of the first that is not."""
-        return {key: Sent(digest=digest, version_id=future.result()) for key, (future, digest) in self._small.items()}
+        return {
+            key: Sent(digest=digest, version_id=self._answer(future)) for key, (future, digest) in self._small.items()
+        }
 
     def _pause(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise BackupFailed("The backup is not sent any more.")
 
     def _wait_for_room(self) -> None:
-        left_s = self._timeout_s - (time.monotonic() - self._began_at)
-        if left_s <= 0 or not self._room.acquire(timeout=left_s):
-            raise BackupFailed(
-                f"Sending the backup to {self._bucket.address} has not ended after {self._timeout_s:g} s.",
-                hint="Raise limits.backup_timeout_s, or store.connections.",
-                code="timeout",
-            )
+        while (left_s := self._timeout_s - (time.monotonic() - self._began_at)) > 0:
+            self._heed()
+            if self._room.acquire(timeout=min(left_s, _HEED_EVERY_S)):
+                return
+        raise BackupFailed(
+            f"Sending the backup to {self._bucket.address} has not ended after {self._timeout_s:g} s.",
+            hint="Raise limits.backup_timeout_s, or store.connections.",
+            code="timeout",
+        )
+
+    def _answer(self, future: Future[T]) -> T:
+        while not wait([future], timeout=_HEED_EVERY_S).done:
+            self._heed()
+        return future.result()
 
     def _put(self, key: str, data: bytes) -> str | None:
         try:
@@ -184,7 +205,7 @@ class Uploads:
     def _complete(self, under_way: _Object, size: int) -> str | None:
         """The object is there, of this size and of these parts. Raises: BackupFailed."""
         bucket, key = self._bucket, under_way.key
-        parts = [future.result() for future in under_way.parts]
+        parts = [self._answer(future) for future in under_way.parts]
         answered: list[dict[str, Any]] = []
 
         def complete(s3: Any) -> None:

@@ -36,11 +36,12 @@ class BackUpStep:
         """
         dumped = run.facts.backup_id is not None or "dump" not in run.environment.backup.kinds
         again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None and dumped
-        if again:
-            return "from the attempt before; nobody has written since"
         server_backups.begin(run)
-        note = _begin(run) if run.record.way is Way.BLUEGREEN and not dumped else take(run)
-        run.save()
+        if again:
+            note = "from the attempt before; nobody has written since"
+        else:
+            note = _begin(run) if run.record.way is Way.BLUEGREEN and not dumped else take(run)
+            run.save()
         of_server = server_backups.finish(run)
         if of_server is not None:
             note = f"{of_server}; {note}"
@@ -55,6 +56,7 @@ class BackUpStep:
             run.dumping = None
         if run.facts.backup_id is None:
             stores.quarantine_partial(run, stores.backup_id(run))
+        server_backups.name_unrecorded(run)
         return None
 
 
