@@ -115,6 +115,8 @@ def for_restore(original: Mapping[str, Any], accepted: frozenset[str]) -> dict[s
     if found.get("StorageType") not in ("gp3", "io1", "io2") or (found.get("StorageType") == "gp3" and small):
         found.pop("Iops", None)  # not to be chosen for these
         found.pop("StorageThroughput", None)
+    if not found.get("StorageThroughput"):
+        found.pop("StorageThroughput", None)  # 0: it has none of its own, and a restore does not take that
     return {name: one for name, one in found.items() if one not in (None, [], "", {})}
 
 

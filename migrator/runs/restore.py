@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from migrator.config.store import is_s3
 from migrator.errors import MigratorError, NotProven, Refused, StepFailed
 from migrator.postgres import databases, fence, properties
 from migrator.runs import state, stores
@@ -153,6 +154,12 @@ def _runbook(run: Run) -> str:
         return f"{begin} Restore your own backup, or repair the database by hand.{end}"
     place = stores.of(run).location(run.facts.backup_id)
     lost = "" if run.offline else " What users have written since is not in it."
+    if is_s3(place):
+        ended = f"migrator maintenance off --env {run.record.environment} --force, which lets users in, and at once "
+        return (
+            f"{begin} The backup is {place}.{lost} To use it: {ended if fenced else ''}"
+            f"migrator backup restore {run.facts.backup_id} --env {run.record.environment}"
+        )
     return (
         f"{begin} The backup is {place}.{lost} To use it: pg_restore --exit-on-error -d NEW_DATABASE {place}/dump, "
         f"compare, and swap the names.{end}"

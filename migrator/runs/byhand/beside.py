@@ -145,7 +145,7 @@ def swap_of(run: Run, found: Manifest, progress: Callable[[str], None]) -> Swap:
     is_done = restored_name == name
     return Swap(
         name=name,
-        kept_as=f"{name[:40]}-before-{found.run_id[-4:]}",
+        kept_as=f"{name[:40].rstrip('-')}-before-{found.run_id[-4:]}",
         restored=restored_name,
         left_behind=() if is_done or server.find(name) is None else server.left_behind(),
         is_done=is_done,
