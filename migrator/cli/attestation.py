@@ -107,6 +107,7 @@ def _told(found: Attestation) -> dict[str, object]:
         "source": found.source,
         "with_data": found.with_data,
         "changesets": [one.key for one in found.changesets],
+        "lossy_rollback_allowed": found.lossy_rollback_allowed,
         "losses": [loss.model_dump(mode="json") for loss in found.losses],
     }
 
@@ -120,7 +121,7 @@ def _text(found: Attestation) -> str:
         f"and Liquibase {found.versions.get('liquibase', 'unknown')}",
         f"{count(len(found.changesets), 'changeset')}, {found.way}; "
         + (
-            f"{count(len(found.losses), 'loss', 'losses')} by rollbacks, accepted"
+            f"{count(len(found.losses), 'loss', 'losses')} by rollbacks, {found.of_losses}"
             if found.losses
             else "nothing is lost"
         ),

@@ -17,8 +17,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from migrator.backups.signing import PublicKeys, SignatureInvalid, SigningKey
 from migrator.config.attestation import RequireAttestation
+from migrator.plans import parameters
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_BYTES = 64 * 1024 * 1024
 _PURPOSE = "attestation"
 _CLOCKS_DIFFER = timedelta(minutes=5)
@@ -26,7 +27,7 @@ _SHOWN = 3
 
 Rollback = Literal["restores", "loses", "fails", "none", "not_tried"]
 Fault = Literal[
-    "environment", "too_old", "future", "with_data", "changesets", "files", "parameters", "schema", "versions"
+    "environment", "too_old", "future", "with_data", "changesets", "files", "parameters", "schema", "versions", "losses"
 ]
 
 
@@ -85,7 +86,7 @@ class Leg(_Part):
 class Attestation(_Part):
     """A rehearsal that passed: what was rehearsed, on what, with what, and what came of it."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     id: str  # of the rehearsal
     environment: str
     changelog: str
@@ -97,7 +98,7 @@ class Attestation(_Part):
     changesets: tuple[RehearsedChangeset, ...]
     files: Mapping[str, str]  # path below liquibase.root -> SHA-256
     salt: str
-    parameters: Mapping[str, str]  # name -> salted SHA-256 of its value
+    parameters: Mapping[str, str]  # name -> salted digest of its value, costly to guess by
     schema_objects: Mapping[str, str]  # identity -> digest, of what the changesets touch, before they ran
     versions: Mapping[str, str]
     legs: tuple[Leg, ...] = ()
@@ -105,6 +106,13 @@ class Attestation(_Part):
     @property
     def losses(self) -> list[Loss]:
         return [loss for one in self.changesets for loss in one.losses]
+
+    @property
+    def of_losses(self) -> str:
+        """In words: somebody accepted the losses, or nobody had to, since no way back of that run needs a rollback."""
+        if self.lossy_rollback_allowed:
+            return "accepted there"
+        return f"not accepted: the way there ({self.way}) needs no rollback"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +124,7 @@ class Subject:
     parameters: Mapping[str, str]  # with their values
     schema_objects: Mapping[str, str]  # as `digests` gives them
     versions: Mapping[str, str]
+    ways: frozenset[str] = frozenset()  # the run's way, and the one that it may fall back to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +140,9 @@ def digests(objects: Mapping[str, str]) -> dict[str, str]:
     return {identity: hashlib.sha256(line.encode()).hexdigest()[:32] for identity, line in objects.items()}
 
 
-def hashed(parameters: Mapping[str, str], salt: str) -> dict[str, str]:
-    """Name -> salted digest: equal for equal values, and without a value that anybody could read."""
-    return {
-        name: hashlib.sha256("\0".join((salt, name, value)).encode()).hexdigest()
-        for name, value in sorted(parameters.items())
-    }
+def hashed(values: Mapping[str, str], salt: str) -> dict[str, str]:
+    """Name -> salted digest: equal for equal values, and without a value that anybody could read or easily guess."""
+    return parameters.digests(values, salt=salt)
 
 
 def write(attestation: Attestation, key: SigningKey) -> bytes:
@@ -177,12 +183,14 @@ def objections(
     attestation: Attestation, subject: Subject, wanted: RequireAttestation, *, now: datetime
 ) -> list[Objection]:
     """Everything that keeps this attestation from opening the gate; empty when it opens."""
+    others = _changesets(attestation, subject)
     found: dict[Fault, str | None] = {
-        "changesets": _changesets(attestation, subject),
+        "changesets": others,
         "files": _files(attestation, subject),
-        "parameters": _parameters(attestation, subject),
+        "parameters": _parameters(attestation, subject) if others is None else None,  # costly to compare
         "schema": _schema(attestation, subject),
         "versions": _versions(attestation, subject),
+        "losses": _losses(attestation, subject),
     }
     return of_itself(attestation, wanted, now=now) + _told(found)
 
@@ -288,6 +296,16 @@ def _versions(attestation: Attestation, subject: Subject) -> str | None:
     ]
     other = [f"{name} {was or 'unknown'}, here it is {now or 'unknown'}" for name, was, now in pairs if was != now]
     return f"was made with {' and '.join(other)}" if other else None
+
+
+def _losses(attestation: Attestation, subject: Subject) -> str | None:
+    """A run that commits on its way may have to go back by rollbacks, one of which loses what nobody accepted."""
+    if not attestation.losses or attestation.lossy_rollback_allowed or "stepwise" not in subject.ways:
+        return None
+    return (
+        f"found a rollback that loses data ({attestation.losses[0].sentence}), which was not accepted, and this run "
+        "may have to go back by it: its way or its fallback is stepwise"
+    )
 
 
 def _major(versions: Mapping[str, str]) -> str | None:

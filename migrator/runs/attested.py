@@ -77,6 +77,7 @@ def subject_of(run: Run) -> Subject:
         parameters=run.parameters,
         schema_objects=attestations.digests(touched),
         versions=run.record.versions,
+        ways=frozenset(one.value for one in (run.record.way, run.record.fallback) if one is not None),
     )
 
 
@@ -149,5 +150,5 @@ def _sentence(found: _Found, age_s: float) -> str:
         f"signed by {found.key_id}"
     )
     if one.losses:
-        said += f"; its rollback loses data ({one.losses[0].sentence}), which was accepted there"
+        said += f"; its rollback loses data ({one.losses[0].sentence}), {one.of_losses}"
     return said

@@ -14,6 +14,7 @@ from migrator.backups.signing import PublicKeys, SigningKey
 from migrator.config.attestation import RequireAttestation
 from migrator.config.login import Secret
 from migrator.plans import attestation as attestations
+from migrator.plans import parameters
 from migrator.plans.attestation import Attestation, AttestationInvalid, Loss, RehearsedChangeset, Subject
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -32,7 +33,7 @@ def an_attestation() -> Attestation:
         source="clone",
         with_data=True,
         way="atomic",
-        lossy_rollback_allowed=True,
+        lossy_rollback_allowed=False,
         changesets=(
             RehearsedChangeset(
                 path="db/release.sql",
@@ -61,6 +62,7 @@ def a_subject() -> Subject:
         parameters={"tenant": "acme"},
         schema_objects=attestations.digests(SCHEMA),
         versions={"postgresql": "18.3 (Debian)", "liquibase": "5.0.4", "migrator": "0.2"},
+        ways=frozenset({"atomic"}),
     )
 
 
@@ -138,7 +140,7 @@ def test_whose_signature_it_is_counts() -> None:
 
 
 def test_a_signed_document_of_another_shape_is_refused() -> None:
-    document = {**json.loads(DATA)["attestation"], "format_version": 2}
+    document = {**json.loads(DATA)["attestation"], "format_version": 1}
     forged = {"attestation": document, "signature": KEY.sign(document, purpose="attestation")}
     assert "format_version" in str(refuses((json.dumps(forged, indent=1, sort_keys=True) + "\n").encode()))
 
@@ -169,6 +171,11 @@ CLOSED: Mapping[str, tuple[Subject, str]] = {
         replace(a_subject(), versions={"postgresql": "17.2", "liquibase": "5.0.4"}),
         "was made with PostgreSQL 18, here it is 17",
     ),
+    "losses": (
+        replace(a_subject(), ways=frozenset({"atomic", "stepwise"})),
+        "found a rollback that loses data (public.orders.note: naïve ☃), which was not accepted, and this run may have "
+        "to go back by it: its way or its fallback is stepwise",
+    ),
 }
 
 
@@ -176,6 +183,17 @@ CLOSED: Mapping[str, tuple[Subject, str]] = {
 def test_each_difference_closes_it_in_its_own_words(fault: str) -> None:
     subject, words = CLOSED[fault]
     assert faults(an_attestation(), subject) == {fault: words}
+
+
+def test_losses_that_were_accepted_open_it_for_every_way() -> None:
+    accepted = an_attestation().model_copy(update={"lossy_rollback_allowed": True})
+    assert faults(accepted, replace(a_subject(), ways=frozenset({"stepwise"}))) == {}
+    assert accepted.of_losses == "accepted there"
+    assert an_attestation().of_losses == "not accepted: the way there (atomic) needs no rollback"
+
+
+def test_a_parameter_is_as_costly_to_guess_as_in_a_plan() -> None:
+    assert attestations.hashed({"pin": "1234"}, "s") == parameters.digests({"pin": "1234"}, salt="s")
 
 
 def test_the_order_of_the_changesets_counts() -> None:
