@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.cli import opening, output
+from migrator.cli import opening, output, outside
 from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName
-from migrator.errors import Locked, MaintenanceFailed, Refused, UsageError
+from migrator.errors import Locked, Refused, UsageError
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
-    from migrator.maintenance import Provider
     from migrator.postgres.connect import PgSession
 
 app = typer.Typer(help="Hold users off by hand, or let them in again.", no_args_is_help=True, rich_markup_mode=None)
@@ -34,7 +33,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
     database, admin = _admin(loaded, environment)
     with closing(admin):
         standing = fence.read(admin, database)
-    outside = [(one.name, one.status()) for one in _outside(loaded, environment)]
+    found = [(one.name, one.status()) for one in outside.providers(loaded, environment)]
     if as_json:
         output.json_result(
             {
@@ -44,7 +43,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
                 "reason": standing.reason if standing else None,
                 "since": standing.since.isoformat() if standing else None,
                 "until": standing.until.isoformat() if standing and standing.until else None,
-                "outside": [{"name": name, "on": one.on, "detail": one.detail} for name, one in outside],
+                "outside": [{"name": name, "on": one.on, "detail": one.detail} for name, one in found],
             }
         )
         return
@@ -56,7 +55,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
             f"{database}: {standing.mode.value} since {standing.since:%Y-%m-%d %H:%M:%S} UTC{until}, "
             f"by {standing.run_id}: {standing.reason or 'no reason given'}"
         )
-    for name, one in outside:
+    for name, one in found:
         output.result(f"{name}: {'on' if one.on else 'off'} ({one.detail})")
 
 
@@ -84,7 +83,7 @@ def on(
     """
     from migrator.cli import moments
     from migrator.cli.confirm import confirm
-    from migrator.postgres import fence
+    from migrator.postgres import fence, sessions
     from migrator.runs.run import MANUAL
 
     if mode not in {"offline", "read-only"}:
@@ -95,7 +94,8 @@ def on(
     database, admin = _admin(loaded, environment)
     with closing(admin):
         ends = moments.until(until, _now(admin)) if until is not None else None
-        for provider in _outside(loaded, environment):
+        sessions.lock(admin, database)  # who lifts what is past its time sees that this is not at its end
+        for provider in outside.providers(loaded, environment):
             provider.on(MANUAL)
         standing = fence.put_up(
             admin,
@@ -169,7 +169,7 @@ def off(
                 hint="let it end, or end its process first",
             )
         fence.take_down(admin, database, run_id=None if force else MANUAL)
-    _outside_off(loaded, environment, run_id)
+        outside.off(loaded, environment, run_id, force=force)  # behind the lock: no run begins meanwhile
     for ended in left:
         _end(loaded, environment, ended)
         output.note(f"run {ended} is ended: what the database is now was decided by a person")
@@ -181,16 +181,23 @@ def lift_expired(config: Config, environment: Environment) -> bool:
 
     Raises: MaintenanceFailed naming what is still on.
     """
-    from migrator.postgres import fence
+    from migrator.postgres import fence, sessions
     from migrator.runs.run import MANUAL
 
     database, admin = _admin(config, environment)
     with closing(admin):
         standing = fence.read(admin, database)
-        if standing is None or standing.run_id != MANUAL or standing.until is None or standing.until > _now(admin):
+        if standing is None:
+            # An earlier time may have got no further than the fence; a person may be turning it on at this moment.
+            if not outside.is_held_by_hand(config, environment) or not sessions.lock(admin, database):
+                return False
+            if fence.read(admin, database) is not None:
+                return False
+        elif standing.run_id != MANUAL or standing.until is None or standing.until > _now(admin):
             return False
-        fence.take_down(admin, database, run_id=MANUAL)
-    _outside_off(config, environment, MANUAL)
+        else:
+            fence.take_down(admin, database, run_id=MANUAL)
+        outside.off(config, environment, MANUAL)
     return True
 
 
@@ -198,20 +205,6 @@ def _now(admin: PgSession) -> datetime:
     """By the server's clock, to which everybody looks."""
     [(epoch,)] = admin.rows("select extract(epoch from clock_timestamp())")
     return datetime.fromtimestamp(float(epoch or 0), UTC)
-
-
-def _outside_off(config: Config, environment: Environment, run_id: str) -> None:
-    problems = []
-    for provider in reversed(_outside(config, environment)):
-        try:
-            provider.off(run_id, {})
-        except MaintenanceFailed as error:
-            problems.append(f"{provider.name}: {error.message}")
-    if problems:
-        raise MaintenanceFailed(
-            f"still on: {'; '.join(problems)}",
-            hint=f"mend it, then: migrator maintenance off --env {environment.name}",
-        )
 
 
 def _tell_off(environment: Environment, *, lifted: bool, as_json: bool) -> None:
@@ -269,16 +262,3 @@ def _admin(config: Config, environment: Environment) -> tuple[str, PgSession]:
     return login.database, connect(
         login, role="orchestrator", run_id="manual", database=environment.maintenance_database
     )
-
-
-def _outside(config: Config, environment: Environment) -> list[Provider]:
-    from migrator import maintenance
-
-    around = maintenance.Surroundings(
-        environment=environment.name,
-        folder=config.base,
-        log=config.state / "maintenance.log",
-        aws=environment.aws,
-        progress=output.note,
-    )
-    return [maintenance.of(one, around) for one in environment.maintenance.outside]

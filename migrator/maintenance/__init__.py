@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class ProviderStatus:
     on: bool
     detail: str  # one line for a person
+    held_by: str | None = None  # the run whose mark it bears; None also where it bears none
 
 
 class Provider(Protocol):

@@ -108,8 +108,11 @@ class Alb:
             return ProviderStatus(on=False, detail="no rule of migrator is there")
         rule = found.ours[0]
         drift = self._wrong(found, rule)
-        detail = f"rule {rule.get('Priority')} of the run {found.run_of(rule)}"
-        return ProviderStatus(on=not drift, detail=detail + "".join(f"; DRIFT: it {one}" for one in drift))
+        run_id = found.run_of(rule)
+        detail = f"rule {rule.get('Priority')} of the run {run_id}"
+        return ProviderStatus(
+            on=not drift, detail=detail + "".join(f"; DRIFT: it {one}" for one in drift), held_by=run_id
+        )
 
     def _refuse_foreign(self, found: _Found, run_id: str) -> None:
         for rule in found.ours:

@@ -101,7 +101,7 @@ class CloudFront:
             shown += f"; held by the run {mark.run_id}"
             if not on:
                 shown += "; DRIFT: somebody switched it meanwhile"
-        return ProviderStatus(on=on, detail=shown)
+        return ProviderStatus(on=on, detail=shown, held_by=mark.run_id if mark is not None else None)
 
     def _not_ours(self, targets: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
         return [

@@ -97,7 +97,8 @@ class Ecs:
             detail += f"; held by the run {mark.run_id}, {mark.before.get('desired', 'unknown')} tasks before it"
             if desired != 0:
                 detail += "; DRIFT: somebody started it meanwhile"
-        return ProviderStatus(on=desired == 0 and running == 0 and quiet, detail=detail)
+        on = desired == 0 and running == 0 and quiet
+        return ProviderStatus(on=on, detail=detail, held_by=mark.run_id if mark is not None else None)
 
     def _before(self, service: ServiceTypeDef) -> dict[str, str]:
         before = {"desired": str(service["desiredCount"])}

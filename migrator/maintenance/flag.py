@@ -84,7 +84,7 @@ class Flag:
                 return ProviderStatus(on=False, detail=f"{self.path} is not there")
             run = _run_of(current)
             whose = f"put up by the run {run}" if run else "not put up by migrator"
-            return ProviderStatus(on=True, detail=f"{self.path} is there, {whose}")
+            return ProviderStatus(on=True, detail=f"{self.path} is there, {whose}", held_by=run)
 
     def _content(self, run_id: str) -> bytes:
         said = {

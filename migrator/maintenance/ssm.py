@@ -111,7 +111,9 @@ class Ssm:
             on = _says_on(current["Value"])
             return ProviderStatus(on=on, detail=f"version {current['Version']}, not written by migrator")
         return ProviderStatus(
-            on=bool(said.get("on")), detail=f"version {current['Version']}, written by the run {said['run']}"
+            on=bool(said.get("on")),
+            detail=f"version {current['Version']}, written by the run {said['run']}",
+            held_by=said["run"],
         )
 
     def _refuse_drift(self, current: ParameterTypeDef | None, saved: Mapping[str, str]) -> None:

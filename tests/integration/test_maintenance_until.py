@@ -13,7 +13,8 @@ from migrator.cli import boundary
 from migrator.cli.app import app
 from migrator.config import urls
 from migrator.config.login import Login
-from migrator.postgres import fence
+from migrator.maintenance.flag import Flag
+from migrator.postgres import fence, sessions
 from migrator.postgres.connect import connect
 
 
@@ -80,6 +81,21 @@ def test_past_its_end_it_is_lifted(database: Login, capsys: pytest.CaptureFixtur
     assert not Path("flag").exists()
     again = told(capsys, *command)
     assert not again.get("lifted", again.get("outcome"))
+
+
+@pytest.mark.parametrize("command", [["maintenance", "off", "--expired"], ["recover", "--expired"]])
+def test_what_an_earlier_lift_left_on_is_turned_off(
+    database: Login, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    flag = Flag(path=Path("flag"), environment="shop")
+    flag.on("manual")
+    with connect(database.to("postgres"), role="test", run_id="test") as admin:
+        assert sessions.lock(admin, database.database), "as who is turning it on"
+        told(capsys, *command)
+        assert flag.status().on
+    answer = told(capsys, *command)
+    assert answer.get("lifted", answer.get("outcome")) in {True, "lifted"}
+    assert not flag.status().on
 
 
 @pytest.mark.parametrize(("run_id", "ends_in_s"), [("20260101t000000_0001", -60.0), ("manual", None)])
