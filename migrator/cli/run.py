@@ -78,6 +78,8 @@ def run(
     given = _plan(plan)
     if changelog is None and given is None:
         raise UsageError("which changelog?", hint="name one, or a plan: migrator run CHANGELOG, or --plan FILE")
+    if override_gate is not None and not override_gate.strip():
+        raise UsageError("--override-gate wants a reason", hint="for example --override-gate 'hotfix for ticket 4711'")
     environment = opening.environment(loaded, env or (given.environment if given is not None else None))
     opened = new(
         loaded,

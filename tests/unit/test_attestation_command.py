@@ -61,3 +61,8 @@ def test_show_tells_what_each_rollback_does(file: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert "db/release.sql::1::kim: its rollback does not bring back what was there" in told
     assert "public.orders.note" in told
+
+
+def test_a_gate_is_not_overridden_without_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert boundary.run(app, ["run", "release.sql", "--env", "local", "--override-gate", " "]) == 2
+    assert "wants a reason" in capsys.readouterr().err

@@ -41,10 +41,11 @@ class PreflightStep:
             obstacles.refuse(made.obstacles)
         gates.pass_through(run)
         self._liquibase_lock(run)
-        self._estimate(run, made)
+        estimate_s = self._estimate(run, made)
         self._confirm(run)
         self._trial(run)
         self._checks_before(run)  # last: the process that runs the suites has been importing meanwhile
+        self._ask_the_window_again(run, estimate_s)
         return f"{count(len(made.chosen), 'changeset')}, {run.record.way}; proof {run.record.proof.level}"
 
     def undo(self, run: Run) -> str | None:
@@ -76,12 +77,13 @@ class PreflightStep:
         run.warn(f"The changelog lock of {who} has no living holder: it is released behind the fence.")
         run.facts.stale_lock = True
 
-    def _estimate(self, run: Run, made: Planning) -> None:
-        """Raises: Refused when backup and proof alone would outlast limits.max_downtime_s."""
+    def _estimate(self, run: Run, made: Planning) -> float:
+        """How long the run takes. Raises: Refused when backup and proof alone would outlast limits.max_downtime_s."""
         found = made.estimate()
-        windows.refuse_overrun(run, found.before_s + run.rehearsed_s)
+        takes_s = found.before_s + run.rehearsed_s
+        windows.refuse_overrun(run, takes_s)
         if run.environment.maintenance.database == "none":
-            return
+            return takes_s
         refusal = planning.too_long(run, found)
         if refusal is not None:
             raise refusal
@@ -90,6 +92,13 @@ class PreflightStep:
                 f"A restore would take about {found.restore_s:.0f} s, more than limits.restore_max_s: "
                 "it would not be started without a person."
             )
+        return takes_s
+
+    def _ask_the_window_again(self, run: Run, estimate_s: float) -> None:
+        """Raises: Refused when it has closed, or has become too short, while a person or the checks took their time."""
+        if not run.options.rehearsal:
+            windows.gate(run)
+            windows.refuse_overrun(run, estimate_s)
 
     def _confirm(self, run: Run) -> None:
         """Raises: Refused when the answer is no."""

@@ -49,6 +49,25 @@ def test_a_failed_run_goes_back_though_its_window_has_closed_meanwhile(shop: Sho
 
 
 @pytest.mark.slow
+def test_a_window_that_closes_while_a_person_is_asked_lets_nothing_begin(shop: Shop) -> None:
+    shop.settings = {"protected": True}
+    before, answered = shop.dump(), False
+
+    def answer(_question: str) -> bool:
+        nonlocal answered
+        answered = True
+        return True
+
+    run = shop.open(shop.sql(GOOD), interval(-1, 1), confirm=answer)
+    run.now = lambda: datetime.now(UTC) + timedelta(hours=3 if answered else 0)
+    engine.execute(run)
+    assert run.record.outcome is Outcome.REFUSED, run.record.error
+    assert run.record.error is not None
+    assert run.record.error.code == "window_closed"
+    assert shop.dump() == before
+
+
+@pytest.mark.slow
 def test_a_rollback_asks_for_the_window_too(shop: Shop) -> None:
     assert shop.run(shop.sql(GOOD)).outcome is Outcome.MIGRATED
     assert shop.rollback(interval(1, 2), count=1).outcome is Outcome.REFUSED
