@@ -39,3 +39,24 @@ def test_changelog_that_was_edited_after_preflight_is_not_executed(shop: Shop, w
     assert record.error.code == "changelog_changed"
     assert "release.sql" in record.error.message
     assert shop.dump() == before
+
+
+@pytest.mark.slow
+def test_ledger_that_holds_another_checksum_than_was_planned_is_refused(shop: Shop) -> None:
+    before = shop.dump()
+    record = shop.run(shop.sql(GOOD, "\nupdate databasechangelog set md5sum = '9:0' where id = '1' and author = 'ann'"))
+    assert record.outcome is Outcome.ROLLED_BACK, record.warnings
+    assert record.error is not None
+    assert "another checksum" in record.error.message
+    assert shop.dump() == before
+
+
+@pytest.mark.slow
+def test_changesets_that_run_again_bring_their_new_checksum(shop: Shop) -> None:
+    def changelog(number: int) -> str:
+        once = "\n--preconditions onFail:MARK_RAN\n--precondition-sql-check expectedResult:0 select 1\nselect 1"
+        return shop.sql(f"runAlways:true\nselect {number}", f"runOnChange:true\nselect {number}", once)
+
+    for number in (1, 2):
+        record = shop.run(changelog(number))
+        assert record.outcome is Outcome.MIGRATED, record.error
