@@ -8,10 +8,9 @@ from contextlib import closing
 from migrator.config.configuration import Config
 from migrator.config.models import Environment
 from migrator.errors import MigrationFailed, Refused
-from migrator.liquibase import changelog as changelogs
 from migrator.liquibase.models import ChangesetEvent
 from migrator.postgres import schema_fingerprint
-from migrator.rehearsals import scratch
+from migrator.rehearsals import outside, scratch
 from migrator.rehearsals.origin import Origin
 from migrator.runs import byhand, liquibase_session, opening
 from migrator.runs.byhand.drift import Seen
@@ -32,8 +31,12 @@ def by_changelog(
     path = opening.relative_to_root(changelog, config.liquibase.root)
     with closing(byhand.opened(config, environment, doing=path)) as run:
         run.facts.changelog_parameters = dict(parameters)
-        changelogs.screen(config.liquibase.root, path, run.parameters)
-        with scratch.made(run, Origin.parse("empty"), say=say) as copy, closing(copy.run_of(run)) as trial:
+        origin = Origin.parse("empty")
+        reaches = outside.found(run, origin)
+        with (
+            scratch.made(run, origin, outside=reaches, say=say) as copy,
+            closing(copy.run_of(run)) as trial,
+        ):
             say(f"building {path} on {copy.where}")
             with liquibase_session.opened(trial, mode="stepwise") as liquibase:
                 try:

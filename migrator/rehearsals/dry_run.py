@@ -16,11 +16,12 @@ from migrator import __version__
 from migrator.errors import Locked, Refused
 from migrator.liquibase import changelog as screening
 from migrator.liquibase import ledger
+from migrator.liquibase.changelog import Seen
 from migrator.plans import impact, obstacles
 from migrator.postgres import in_the_way, stature
 from migrator.postgres.connect import APPLICATION_PREFIX
 from migrator.postgres.stature import Stature
-from migrator.rehearsals import outlook, remains, scratch
+from migrator.rehearsals import outlook, outside, remains, scratch
 from migrator.rehearsals.dry_run_record import DryRunRecord, InTheWay, TriedChangeset
 from migrator.rehearsals.effects import is_strong
 from migrator.rehearsals.origin import Origin
@@ -96,7 +97,7 @@ class _DryRun:
             before = remains.look(self.run)
             target = self._statures()
             notes.append(count(len(before.relations), "table"))
-        with self._copy(origin) as copy:
+        with self._copy(origin, outside.found(self.run, origin)) as copy:
             record.place, record.how, record.copy_s = copy.where, copy.how, round(copy.made_in_s, 3)
             record.not_represented = list(copy.not_represented)
             with closing(copy.run_of(self.run)) as trial:
@@ -108,7 +109,7 @@ class _DryRun:
             remains.prove_only_read(self.run, before, record)
 
     @contextmanager
-    def _copy(self, origin: Origin) -> Iterator[Scratch]:
+    def _copy(self, origin: Origin, reaches: Seen | None) -> Iterator[Scratch]:
         with ExitStack() as stack:
             with self._told(StepName.COPY, f"copy: {origin}") as notes:
                 copy = stack.enter_context(
@@ -116,6 +117,7 @@ class _DryRun:
                         self.run,
                         origin,
                         place=self.wish.place,
+                        outside=reaches,
                         say=lambda text: self.run.progress(StepName.COPY, text),
                     )
                 )
@@ -138,7 +140,7 @@ class _DryRun:
             found = self._look(run)
             if not found.changesets:
                 return
-            self._refuse_outside_transaction(found)
+            self._refuse_what_stays(found)
             target = self._statures()
             self._look_in_the_way(impact.of(found.changesets, found.relations).named)
             before = remains.look_closely(run, impact.of(found.changesets, found.relations).named)
@@ -172,12 +174,13 @@ class _DryRun:
                 hint="Wait until it is done, or try it on a copy: --on clone.",
             )
 
-    def _refuse_outside_transaction(self, found: Outlook) -> None:
-        outside = [one.key for one in found.changesets if not one.run_in_transaction]
+    def _refuse_what_stays(self, found: Outlook) -> None:
+        """Nothing is tried on the target that its rollback would not take back. Raises: Refused."""
+        alone = [one.key for one in found.changesets if not one.run_in_transaction]
         control = [one for one in self.record.findings if one.code == "transaction_control"]
-        if outside:
+        if alone:
             raise Refused(
-                f"{outside[0]} cannot run in a transaction, so it could not be rolled back on the target.",
+                f"{alone[0]} cannot run in a transaction, so it could not be rolled back on the target.",
                 hint="Such a changeset is tried on a copy only: --on schema, --on clone, --on backup:ID.",
                 code="outside_transaction",
             )
@@ -186,6 +189,13 @@ class _DryRun:
                 f"{control[0].message} ({control[0].file}:{control[0].line}): on the target that could commit.",
                 hint="It is tried on a copy only: --on schema, --on clone, --on backup:ID.",
                 code="transaction_control",
+            )
+        stays = outside.not_taken_back(outside.pending(self.run))
+        if stays is not None:
+            raise Refused(
+                f"{outside.told(stays)}: no rollback takes that back.",
+                hint="Such a changeset is tried on another server than the target's: --on schema --at embedded.",
+                code=outside.CODE,
             )
 
     # -- both ------------------------------------------------------------------------------------------------------

@@ -45,5 +45,13 @@ class Origin:
         """Whether the target is not read for it."""
         return self.kind in {"backup", "dump"}
 
+    @property
+    def file_bytes(self) -> int:
+        """The size of the file or folder that a dump is in; 0 where there is none."""
+        if self.file is None or not self.file.exists():
+            return 0
+        files = self.file.rglob("*") if self.file.is_dir() else [self.file]
+        return sum(one.stat().st_size for one in files if one.is_file())
+
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.kind, self.backup_id, self.file) if part is not None)

@@ -14,11 +14,15 @@ from migrator.config import targets
 from migrator.config.login import Login, Secret
 from migrator.errors import ConnectionFailed, MigratorError, Refused
 from migrator.failpoints import Effect, doing, effect
-from migrator.postgres import connect, embedded_programs, properties
+from migrator.liquibase.changelog import Seen
+from migrator.plans.words import size
+from migrator.postgres import connect, disk, embedded_programs, properties
 from migrator.postgres.connect import PgSession, ServerInfo
 from migrator.postgres.properties import DatabaseProperties
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
+from migrator.rehearsals import outside
+from migrator.rehearsals.origin import Origin
 from migrator.runs.run import Run
 
 
@@ -56,25 +60,41 @@ ON m.oid = a.member WHERE a.member >= 16384 ORDER BY 1, 2
 """
 
 
-@contextmanager
-def opened(run: Run, scratch_id: str, *, place: Place | None, elsewhere: bool) -> Iterator[Ground]:
-    """A server that stands until the block ends: `place`, or the first that can be used.
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a server is looked for: a place for a copy of `origin`, in which `outside` would be executed."""
 
-    For data that is `elsewhere`, in a backup or a file, the configured scratch server comes first: it is there
+    origin: Origin
+    place: Place | None = None  # the one that was asked for; None: the first that will do
+    outside: Seen | None = None  # what would reach the whole server: then never the target's
+
+
+@contextmanager
+def opened(run: Run, scratch_id: str, wanted: Wanted) -> Iterator[Ground]:
+    """A server that stands until the block ends: the place that is wanted, or the first that can be used.
+
+    For data that is elsewhere, in a backup or a file, the configured scratch server comes first: it is there
     to spare the target's. Raises: Refused saying of each why not.
     """
     order = [Place.OWN, Place.SERVER, Place.EMBEDDED]
-    if elsewhere:
+    if wanted.origin.is_elsewhere:
         order = [Place.SERVER, Place.OWN, Place.EMBEDDED]
     why_not: list[str] = []
-    for one in [place] if place is not None else order:
-        found = _hindrance(run, one)
+    for one in [wanted.place] if wanted.place is not None else order:
+        found = _hindrance(run, one, wanted)
         if found is not None:
             why_not.append(found)
             continue
         with _MAKERS[one](run, scratch_id) as ground:
             yield ground
         return
+    if wanted.outside is not None:
+        raise Refused(
+            f"{outside.told(wanted.outside)}: on a copy too that would reach the server, so it is tried on another one"
+            f" than the target's, and there is none: {'; '.join(why_not)}.",
+            hint="Install 'migrator[embedded]' here (--at embedded), or name another server in scratch.url.",
+            code=outside.CODE,
+        )
     raise Refused(
         f"There is no server for a scratch database: {'; '.join(why_not)}.",
         hint="Give the login CREATEDB, or name a server in scratch.url, or install 'migrator[embedded]' here.",
@@ -82,15 +102,43 @@ def opened(run: Run, scratch_id: str, *, place: Place | None, elsewhere: bool) -
     )
 
 
-def _hindrance(run: Run, place: Place) -> str | None:
+def _hindrance(run: Run, place: Place, wanted: Wanted) -> str | None:
     """Why this place cannot be used; None where it can."""
     match place:
         case Place.OWN:
-            return _own_hindrance(run)
+            if wanted.outside is not None:
+                return f"{run.login.host} is the target's own server"
+            return _own_hindrance(run) or _lack_of_room(run, wanted.origin)
         case Place.SERVER:
-            return None if run.environment.scratch.url is not None else "scratch.url names no server"
+            if run.environment.scratch.url is None:
+                return "scratch.url names no server"
+            return "scratch.url names the target's own server" if wanted.outside is not None and _same(run) else None
         case Place.EMBEDDED:
             return _embedded_hindrance(run)
+
+
+def _same(run: Run) -> bool:
+    """Whether scratch.url leads to the target's own server, under whatever name: it started at the same instant."""
+    maker = targets.scratch_login(run.environment.scratch, run.config.base)
+    if maker is None:
+        return False
+    started = "SELECT pg_postmaster_start_time()::timestamptz(6) AT TIME ZONE 'UTC'"
+    with closing(_admin(run, maker, run.id)) as admin:
+        return admin.rows(started) == run.the_admin().rows(started)
+
+
+def _lack_of_room(run: Run, origin: Origin) -> str | None:
+    """A copy with rows takes what the target does, or at least the file it comes from; None where nobody can tell."""
+    if not origin.has_data:
+        return None
+    admin = run.the_admin()
+    free = disk.free_bytes(admin, run.database, login=run.login, server=connect.server_info(admin))
+    if free is None:
+        return None
+    needed = origin.file_bytes if origin.kind == "dump" else disk.size_bytes(admin, run.database)
+    if free >= needed:
+        return None
+    return f"{run.login.host} has {size(free)} free, and the copy needs {size(needed)}"
 
 
 def _own_hindrance(run: Run) -> str | None:

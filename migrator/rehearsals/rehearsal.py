@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from migrator import __version__
 from migrator.backups.signing import SigningKey
 from migrator.errors import MigratorError
+from migrator.liquibase.changelog import Seen
 from migrator.postgres import catalog
-from migrator.rehearsals import attesting, estimate, outlook, scratch
+from migrator.rehearsals import attesting, estimate, outlook, outside, scratch
 from migrator.rehearsals.estimate import Sizes
 from migrator.rehearsals.legs import Legs
 from migrator.rehearsals.one_by_one import OneByOne
@@ -79,7 +80,8 @@ class _Rehearsal:
     def go(self) -> None:
         record = self.record
         sizes = self._sizes()
-        with self._copy() as copy:
+        reaches = outside.found(self.run, self.wish.origin)
+        with self._copy(reaches) as copy:
             record.place, record.not_represented = copy.where, list(copy.not_represented)
             with closing(copy.run_of(self.run)) as trial:
                 found = self._look(copy, trial)
@@ -90,7 +92,7 @@ class _Rehearsal:
                 climb, whole = self._one_by_one(trial, found)
             first = self._legs(copy, found) if whole else None
         if not whole:  # what was lost would be missing in the real thing: that begins on a copy as it should be
-            with self._copy() as copy:
+            with self._copy(reaches) as copy:
                 first = self._legs(copy, found)
         self._times(found, climb, sizes, first)
         self._judge(found)
@@ -189,11 +191,16 @@ class _Rehearsal:
         return sizes
 
     @contextmanager
-    def _copy(self) -> Iterator[Scratch]:
+    def _copy(self, reaches: Seen | None) -> Iterator[Scratch]:
         with ExitStack() as stack:
             with self._told(f"copy: {self.wish.origin}", StepName.COPY) as notes:
                 copy = stack.enter_context(
-                    scratch.made(self.run, self.wish.origin, say=lambda text: self.run.progress(StepName.COPY, text))
+                    scratch.made(
+                        self.run,
+                        self.wish.origin,
+                        outside=reaches,
+                        say=lambda text: self.run.progress(StepName.COPY, text),
+                    )
                 )
                 notes.append(f"{copy.how}, on {copy.where}")
             yield copy

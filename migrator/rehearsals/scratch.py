@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 
 from migrator.config.login import Login
 from migrator.errors import ConnectionFailed
+from migrator.liquibase.changelog import Seen
 from migrator.postgres import connect, databases, throwaway
 from migrator.postgres.connect import PgSession, ServerInfo
 from migrator.postgres.session import Session
 from migrator.rehearsals import places
 from migrator.rehearsals.filling import Filling
 from migrator.rehearsals.origin import Origin
-from migrator.rehearsals.places import Ground, Place
+from migrator.rehearsals.places import Ground, Place, Wanted
 from migrator.runs import opening
 from migrator.runs.facts import Facts
 from migrator.runs.record import MaintenanceRecord, RunRecord
@@ -104,9 +105,16 @@ class Scratch:
 
 @contextmanager
 def made(
-    run: Run, origin: Origin, *, place: Place | None = None, say: Callable[[str], None] = lambda _text: None
+    run: Run,
+    origin: Origin,
+    *,
+    place: Place | None = None,
+    outside: Seen | None = None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[Scratch]:
     """A scratch database, filled from `origin`, on `place` or on the first server that will do.
+
+    `outside` is what would reach the whole server from it (`outside.found`): then it is never made on the target's.
 
     `run` names the target, which need not be locked: it is only read, and never kept from its users. No session of
     `run` may be in it meanwhile, save that of `the_admin`. `say` is told in a few words what takes the time.
@@ -115,7 +123,7 @@ def made(
     scratch_id = opening.new_id(run.now())
     name = databases.name_of(scratch_id, "scratch")
     began = time.monotonic()
-    with places.opened(run, scratch_id, place=place, elsewhere=origin.is_elsewhere) as ground:
+    with places.opened(run, scratch_id, Wanted(origin=origin, place=place, outside=outside)) as ground:
         sweep(ground.admin, environment=run.environment.name, target=run.database)
         try:
             say(f"copying ({origin}) on {ground.where}")

@@ -162,6 +162,37 @@ def test_commit_in_a_changeset_never_reaches_the_target(shop: Shop) -> None:
 
 
 @pytest.mark.slow
+def test_what_no_rollback_takes_back_never_reaches_the_target(shop: Shop) -> None:
+    shop.sql("\ncopy customer to program 'true';", name="program.sql")
+    with pytest.raises(Refused, match=r"runs a program on the server \(program\.sql:3\)") as refused:
+        tried(shop, "program.sql", "target")
+    assert refused.value.code == "outside_database"
+
+
+@pytest.mark.slow
+def test_what_reaches_the_whole_server_is_tried_on_another_one_only(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changelog = shop.sql("\ncreate role made_in_a_dry_run;", "runInTransaction:false\nselect 1;")
+    record = tried(shop, changelog, "schema")
+    assert record.passed, record.findings
+    assert "embedded" in (record.place or "")
+    with pytest.raises(Refused, match=r"release\.sql:3") as refused:
+        tried(shop, changelog, "schema", Place.OWN)
+    assert (refused.value.code, refused.value.exit_code) == ("outside_database", 3)
+    monkeypatch.setattr("migrator.rehearsals.places._embedded_hindrance", lambda _run: "there is none")
+    login = shop.login
+    url = f"postgresql://{login.user}@{login.host}:{login.port}/postgres"
+    shop.toml = f'scratch = {{ url = "{url}", password = "${{env:SHOP_PASSWORD}}" }}\n'
+    with pytest.raises(Refused, match=r"release\.sql:3") as refused:
+        tried(shop, changelog, "schema")
+    assert "scratch.url names the target's own server" in refused.value.message
+    assert "--at embedded" in (refused.value.hint or "")
+    with shop.server.session() as admin:
+        assert admin.rows("select from pg_roles where rolname = 'made_in_a_dry_run'") == []
+
+
+@pytest.mark.slow
 def test_protected_environment_lets_nobody_try_on_it_unless_it_says_so(shop: Shop) -> None:
     changelog = shop.sql(*CHANGES)
     with pytest.raises(Refused, match="protected"):

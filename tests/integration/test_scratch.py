@@ -97,6 +97,19 @@ def test_clone_is_made_while_the_target_stays_open(run: Run, server: Server, mon
     assert made_databases(server) == []
 
 
+def test_copy_is_not_begun_where_the_server_has_no_room_for_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrator.rehearsals.places.disk.free_bytes", lambda *_args, **_named: 2_000_000)
+    monkeypatch.setattr("migrator.rehearsals.places._embedded_hindrance", lambda _run: "there is none")
+    with (
+        pytest.raises(Refused, match=r"has 2\.0 MB free, and the copy needs \d") as refused,
+        scratch.made(run, Origin.parse("clone")),
+    ):
+        raise AssertionError
+    assert refused.value.code == "no_scratch_server"
+    with scratch.made(run, Origin.parse("schema")) as copy:
+        assert copy.place is Place.OWN
+
+
 @pytest.mark.slow
 def test_embedded_server_stands_in_with_the_roles_of_the_target(run: Run) -> None:
     with scratch.made(run, Origin.parse("schema"), place=Place.EMBEDDED) as copy:
