@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 
 from migrator.errors import MaintenanceFailed, StepFailed
@@ -98,14 +99,26 @@ def let_in(run: Run) -> str | None:
             continue
         del run.facts.outside[provider.name]
         run.save()
+    problems += _no_longer_configured(run, known=[provider.name for provider in providers(run)])
     if problems:
         raise MaintenanceFailed(
             f"Maintenance is still on: {'; '.join(problems)}",
-            hint=f"Finish it with: migrator maintenance off --env {run.environment.name}",
+            hint=f"Mend it, then: migrator resume {run.id}. Where that cannot be: migrator maintenance off "
+            f"--env {run.environment.name} --force",
         )
     _note_end(run)
     downtime_s = run.record.maintenance.downtime_s
     return f"users were held off for {downtime_s:.1f} s" if downtime_s is not None else None
+
+
+def _no_longer_configured(run: Run, *, known: Collection[str]) -> list[str]:
+    """What was turned on, and cannot be turned off any more, with what it was."""
+    problems = []
+    for name, saved in run.facts.outside.items():
+        if name not in known:
+            was = ", ".join(f"{key} {value}" for key, value in saved.items() if key != "content")
+            problems.append(f"{name} is no longer in maintenance.outside (before the run: {was})")
+    return problems
 
 
 def _note_end(run: Run) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import psycopg
 import pytest
 
 from migrator.postgres import fence
+from migrator.runs import opening, resume
+from migrator.runs.journal import Journal
 from migrator.runs.record import ChangesetRecord, Outcome, RunRecord, StepName
 from migrator.runs.reporter import SilentReporter
+from migrator.runs.run import Options
 from tests.shop import ENVIRONMENT, Shop, conninfo
 from tests.writer import Writer, writing
 
@@ -211,6 +215,31 @@ def test_a_provider_that_stays_on_after_success_leaves_the_run_unfinished(shop: 
     assert "the load balancer is away" in record.error.message
     assert record.next_command == f"migrator resume {record.run_id}"
     assert not (shop.folder / "flags/maintenance").exists(), "what could be turned off is off"
+
+
+@pytest.mark.slow
+def test_a_provider_that_left_the_configuration_is_not_forgotten(shop: Shop) -> None:
+    shop.toml = provider_toml(shop, off="sys.exit('the load balancer is away')")
+    (shop.folder / "flags").mkdir()
+    record = shop.run(shop.sql(GOOD))
+    assert record.outcome is Outcome.UNFINISHED, record.error
+    shop.toml = ""
+    config = shop.config()
+    with closing(Journal.open(config.journal.url, config.base)) as journal:
+        run = opening.stored(
+            config,
+            config.environment(ENVIRONMENT),
+            journal.get(record.run_id),
+            Options(changelog=""),
+            journal=journal,
+            reporter=SilentReporter(),
+        )
+    resume.resume(run, back=False)
+    again = run.record
+    assert (again.outcome, again.exit_code) == (Outcome.UNFINISHED, 8), again.error
+    assert again.error is not None
+    assert "is no longer in maintenance.outside (before the run: was off)" in again.error.message
+    assert (shop.folder / "is-on").exists()
 
 
 def test_a_protected_environment_asks_and_takes_no_for_an_answer(shop: Shop) -> None:
