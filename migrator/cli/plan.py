@@ -48,8 +48,8 @@ def plan(
 ) -> None:
     """Show what a run would do, how, and what stands in its way. Writes nothing; a login with SELECT is enough.
 
-    Exit 0, or 3 where the findings are as bad as --fail-on. What a run would be refused for is shown, and is no error
-    of the plan. `migrator run --plan FILE` carries out this very plan, or refuses.
+    Exit 0, or 3 where the findings are as bad as --fail-on, or the rules could not look. What a run would be refused
+    for is shown, and is no error of the plan. `migrator run --plan FILE` carries out this very plan, or refuses.
 
     \b
     migrator plan changelogs/2026.02-loyalty/changelog.xml --env staging
@@ -71,6 +71,7 @@ def plan(
         found = looking.look(run)
         if out is not None:
             found = _write(run, found, out)
+        unknown = run.findings is None and bool(found.changesets) and limit != "never"
         against = run.findings.against(limit) if run.findings is not None else ()
     if as_json:
         output.result(found.model_dump_json(indent=2))
@@ -83,6 +84,12 @@ def plan(
         from migrator.plans.words import count
 
         output.note(f"{count(len(against), 'finding')} at or above {limit}: exit 3 (--fail-on)")
+        raise typer.Exit(3)
+    if unknown:
+        output.note(
+            f"the rules could not look at the changesets, so whether there is a finding at or above {limit} is not "
+            "known: exit 3 (--fail-on)"
+        )
         raise typer.Exit(3)
 
 

@@ -52,8 +52,15 @@ def warn(run: Run, found: Findings) -> None:
 def gate(run: Run) -> str | None:
     """Whether the findings let the run begin, where the environment's lint.fail_on says so. Raises: Refused."""
     fail_on = run.environment.lint.fail_on
-    if fail_on is None or fail_on == "never" or run.findings is None:
+    if fail_on is None or fail_on == "never" or run.undoes:
         return None
+    if run.findings is None:
+        raise Refused(
+            f"The rules could not look at the changesets, so nobody knows whether there is a finding at or above "
+            f"lint.fail_on = {fail_on}.",
+            hint="The plan names what stood in their way: migrator plan.",
+            code="findings_unknown",
+        )
     against = run.findings.against(fail_on)
     if not against:
         return f"no finding at or above {fail_on}"

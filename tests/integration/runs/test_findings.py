@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from migrator.errors import StepFailed
+from migrator.runs import linting
 from migrator.runs.record import Outcome
+from tests.integration.runs.byhand import call
 from tests.shop import Shop
 
 DROP = "\nalter table customer drop column preferences;"
@@ -53,3 +58,19 @@ def test_plan_shows_the_same_findings(shop: Shop) -> None:
     assert [(one.rule, one.rows) for one in found.findings if one.severity == "error" and not one.switched_off] == [
         ("drop-column", 200)
     ]
+
+
+@pytest.mark.slow
+def test_rules_that_could_not_look_close_the_gate_and_the_plan(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(*_: object) -> None:
+        raise StepFailed("The database did not answer.")
+
+    monkeypatch.setattr(linting, "look", no_answer)
+    changelog = shop.sql(DROP)
+    told = call(shop, "plan", changelog)
+    assert told.code == 3
+    assert "the rules could not look" in told.err
+    assert call(shop, "plan", changelog, "--fail-on", "never").code == 0
+    [gate] = [one for one in shop.plan(changelog, {"lint.fail_on": "error"}).gates if one.name == "findings"]
+    assert not gate.is_open
+    assert "could not look" in gate.says
