@@ -9,17 +9,18 @@ import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
 
 from migrator.backups import Made, Source, of_kind
 from migrator.backups.dump import Dump
-from migrator.backups.manifest import Manifest
+from migrator.backups.manifest import FileEntry, Manifest
 from migrator.backups.store.local import LocalStore
 from migrator.config.login import Login, Secret
 from migrator.errors import BackupFailed
@@ -372,6 +373,74 @@ def end_waiting_pg_dump(server: Server, database: str) -> None:
             if admin.rows(text):
                 return
             admin.rows("SELECT pg_sleep(0.01)")
+
+
+class Refuses:
+    """A sink that takes the first piece and fails."""
+
+    def receive(self, backup_id: str, path: str, pieces: Iterator[bytes]) -> FileEntry:
+        assert next(pieces)
+        raise BackupFailed("the receiver failed")
+
+    def size_of_piece(self, number: int) -> int:
+        return 16
+
+
+def test_receiver_that_fails_leaves_neither_pg_dump_nor_its_password(
+    server: Server, dump: Dump, store: LocalStore, shop: Login
+) -> None:
+    with pytest.raises(BackupFailed, match="the receiver failed") as caught:
+        take(server, dataclasses.replace(dump, sink=Refuses()), store, shop)
+    assert caught.tb is not None, "which would keep a suspended generator alive"
+    assert [path.name for path in dump.log.parent.iterdir()] == []
+    of_pg_dump = statement(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = {} AND application_name = {}",
+        sql.Literal(shop.database),
+        sql.Literal(f"mig:{RUN}:pg_dump"),
+    )
+    with server.session() as admin:
+        for _ in range(1000):  # the server notices a little later
+            if admin.rows(of_pg_dump) == [("0",)]:
+                return
+            admin.rows("SELECT pg_sleep(0.01)")
+    pytest.fail("pg_dump is there")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lasting:
+    """A source of the password, as for a token."""
+
+    secret: Secret
+
+    def current(self) -> Secret:
+        return self.secret
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_restore_connects_once_where_the_password_does_not_last(
+    server: Server,
+    dump: Dump,
+    store: LocalStore,
+    shop: Login,
+    side: Login,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    lasts: bool,
+) -> None:
+    from migrator.backups.programs import Programs
+
+    folder = take(server, dump, store, shop)
+    assert isinstance(side.password, Secret)
+    told: list[str] = []
+    real = Programs.run
+
+    def run(self: Programs, program: Path, options: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+        told.extend(option for option in options if option.startswith("--jobs"))
+        return real(self, program, options, *args, **kwargs)
+
+    monkeypatch.setattr(Programs, "run", run)
+    bring_back(server, dump, folder, side if lasts else dataclasses.replace(side, password=Lasting(side.password)))
+    assert told == ["--jobs=1", "--jobs=2" if lasts else "--jobs=1"]
 
 
 def test_interrupt_quarantines_and_goes_on_as_an_interrupt(

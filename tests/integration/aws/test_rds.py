@@ -300,6 +300,9 @@ def test_every_setting_that_a_restore_takes_is_given(at_aws: Shop) -> None:
     } | ({"AllocatedStorage": 500} if "AllocatedStorage" in found else {})
     assert "AvailabilityZone" not in rds_settings.for_restore(original | {"MultiAZ": True}, taken)
     assert "Iops" not in rds_settings.for_restore(original | {"StorageType": "gp3", "AllocatedStorage": 100}, taken)
+    gp3 = original | {"StorageType": "gp3", "StorageThroughput": 500}
+    assert rds_settings.for_restore(gp3, taken)["StorageThroughput"] == 500
+    assert "StorageThroughput" not in rds_settings.for_restore(original | {"StorageThroughput": 0}, taken)
     changed = rds_settings.for_modify(
         {"BackupRetentionPeriod": 14, "MonitoringInterval": 60},
         {"BackupRetentionPeriod": 1, "MonitoringInterval": 60},

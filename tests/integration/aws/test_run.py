@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 
+from migrator.backups.rds import Instance, name_of
+from migrator.errors import StepFailed
+from migrator.runs import engine, resume
 from migrator.runs.record import Outcome
+from migrator.runs.watch import LockLost
 from tests import shop as shops
 from tests.conftest import Server
 from tests.integration.aws.providers import AlbCase, EcsCase, SsmCase
 from tests.integration.aws.server import REGION, Shop
 from tests.integration.runs.conftest import template as template  # noqa: PLC0414  a fixture
+from tests.integration.runs.test_taken_over import left_behind
 
 BUCKET = "shop-backups"
 GOOD = "\nalter table customer add column nickname text;\n--rollback alter table customer drop column nickname;"
@@ -229,6 +234,59 @@ def test_what_is_restored_and_is_not_what_was_backed_up_is_told(
     told = command(shop, "backup", "restore", record.backups[0].id, code=3)
     assert not told["is_what_was_backed_up"]
     assert any("customer" in one for one in told["differences"])
+
+
+@pytest.mark.slow
+def test_snapshot_that_was_not_waited_for_is_finished_after_a_resume(
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(shop, endpoint, at_aws, held, monkeypatch, kinds='"dump", "rds", "pitr"')
+
+    def lost(*_args: Any) -> str:
+        raise LockLost("the process ends here")
+
+    run = shop.open(shop.sql(GOOD))
+    with monkeypatch.context() as patch:
+        patch.setattr(Instance, "finish", lost)
+        engine.execute(run)
+    assert run.record.outcome is Outcome.INTERRUPTED, run.record.error
+    assert run.facts.backup_id is not None
+    assert run.facts.server_backup_id is None
+    again = left_behind(shop, run.id, {})
+    resume.resume(again, back=False)
+    assert again.record.outcome is Outcome.MIGRATED, again.record.error
+    assert [backup.kind for backup in again.record.backups] == ["dump", "rds"]
+    notes = [step.note or "" for step in again.record.steps if step.name == "back_up"]
+    assert "snapshot mig-" in notes[-1]
+    assert "from the attempt before" in notes[-1]
+
+
+@pytest.mark.slow
+def test_alarm_is_heard_while_a_snapshot_is_waited_for_and_the_snapshot_is_named(
+    shop: shops.Shop,
+    endpoint: str,
+    at_aws: Shop,
+    held: tuple[AlbCase, EcsCase, SsmCase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(shop, endpoint, at_aws, held, monkeypatch, kinds='"rds"')
+    run = shop.open(shop.sql(GOOD), {"rds.snapshot_timeout_s": 60.0})
+
+    def creating(_self: Instance, _name: str) -> dict[str, Any]:
+        assert run.watch is not None
+        run.watch.alarm = StepFailed("Maintenance has lasted too long.", code="downtime")
+        return {"Status": "creating"}
+
+    monkeypatch.setattr(Instance, "snapshot", creating)
+    record = shop._carried_out(run)
+    assert record.outcome is Outcome.FAILED_BEFORE, record.error
+    assert record.error is not None
+    assert record.error.code == "downtime"
+    assert any(f"delete-db-snapshot --db-snapshot-identifier {name_of(run.id)}" in one for one in record.kept)
 
 
 def command(shop: shops.Shop, *arguments: str, code: int = 0) -> dict[str, Any]:

@@ -147,6 +147,8 @@ def test_a_backup_that_was_replaced_is_not_restored(harmed: tuple[Shop, Proxy], 
     record = failing(of)
     assert (record.outcome, record.exit_code) == (Outcome.HALTED, 9), record.error
     assert "its content differs from its SHA-256" in record.model_dump_json()
+    assert f"migrator backup restore {record.backups[0].id} --env {ENVIRONMENT}" in record.model_dump_json()
+    assert "pg_restore --exit-on-error" not in record.model_dump_json(), "it cannot read from a bucket"
     assert of.value("select count(*) from pg_database where datname like 'mig_%_old'") == 0
 
 

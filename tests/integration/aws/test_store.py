@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from migrator.backups.store.local import LocalStore
 from migrator.backups.store.s3 import S3Store
 from migrator.config.aws import AwsSettings
 from migrator.config.store import StoreSettings, s3_address
-from migrator.errors import BackupFailed
+from migrator.errors import BackupFailed, StepFailed
 from tests.integration.aws import proxy as proxies
 from tests.integration.aws.proxy import Asked, Proxy, error
 from tests.integration.aws.server import REGION
@@ -224,6 +224,22 @@ def test_a_stream_that_fails_leaves_neither_object_nor_upload(at_s3: S3Store) ->
     with pytest.raises(BackupFailed, match="pg_dump failed") as caught:
         at_s3.receive("one", "dump.custom", pieces())
     assert "was given up" in (caught.value.hint or "")
+    assert uploads_left(at_s3) == 0
+    assert list(at_s3.bucket.objects("shop/")) == []
+
+
+def test_an_alarm_ends_an_upload_and_gives_it_up(at_s3: S3Store) -> None:
+    heard: list[bool] = []
+
+    def alarm() -> None:
+        heard.append(True)
+        if len(heard) == 3:  # with two parts on their way
+            raise StepFailed("as the watch would say", code="downtime")
+
+    hearing = replace(at_s3, heed=alarm)
+    hearing.new("one")
+    with pytest.raises(StepFailed, match="as the watch would say"):
+        hearing.receive("one", "dump.custom", (BIG[at : at + 5 * MIB] for at in range(0, len(BIG), 5 * MIB)))
     assert uploads_left(at_s3) == 0
     assert list(at_s3.bucket.objects("shop/")) == []
 
