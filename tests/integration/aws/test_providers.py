@@ -44,11 +44,13 @@ def test_on_and_off_leave_what_stood_before(case: Case) -> None:
     assert case.holds()
     assert provider.status().on
     assert RUN in provider.status().detail
+    assert provider.status().held_by == RUN
     held = case.world()
     assert provider.standing(RUN) == provider.on(RUN) == saved, "what was saved first stays"
     assert case.world() == held
     provider.off(RUN, saved)
     assert case.world() == before
+    assert provider.status().held_by is None
     provider.off(RUN, saved)
     provider.off(RUN, {})
     assert case.world() == before
