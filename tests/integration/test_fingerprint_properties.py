@@ -164,11 +164,11 @@ class Column:
     values: st.SearchStrategy[str | None]
 
 
-def _array(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+def _array(values: st.SearchStrategy[str], between: str) -> st.SearchStrategy[str]:
     def quoted(value: str | None) -> str:
         return "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    return st.lists(st.none() | values, max_size=3).map(lambda some: "{" + ",".join(map(quoted, some)) + "}")
+    return st.lists(st.none() | values, max_size=3).map(lambda some: "{" + between.join(map(quoted, some)) + "}")
 
 
 @st.composite
@@ -176,7 +176,7 @@ def columns(draw: st.DrawFn, known: Sequence[str]) -> Column:
     name = draw(st.sampled_from(known))
     values = TYPES[name]
     if name != "moods" and draw(st.integers(0, 4)) == 0:
-        return Column(type=f"{name}[]", values=st.none() | _array(values))
+        return Column(type=f"{name}[]", values=st.none() | _array(values, ";" if name == "box" else ","))
     return Column(type=name, values=st.none() | values)
 
 
