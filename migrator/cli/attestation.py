@@ -123,7 +123,7 @@ def _text(found: Attestation) -> str:
         + (
             f"{count(len(found.losses), 'loss', 'losses')} by rollbacks, {found.of_losses}"
             if found.losses
-            else "nothing is lost"
+            else ("nothing is lost" if found.with_data else "nothing of the schema is lost; no row was there")
         ),
     ]
     return "\n".join(lines)
@@ -131,6 +131,7 @@ def _text(found: Attestation) -> str:
 
 _ROLLBACKS = {
     "restores": "restores what was there",
+    "restores_schema": "restores the schema; no row was there",
     "loses": "does not bring back what was there",
     "fails": "fails",
     "none": "does not exist",

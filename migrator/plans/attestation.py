@@ -25,7 +25,7 @@ _PURPOSE = "attestation"
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _SHOWN = 3
 
-Rollback = Literal["restores", "loses", "fails", "none", "not_tried"]
+Rollback = Literal["restores", "restores_schema", "loses", "fails", "none", "not_tried"]
 Fault = Literal[
     "environment", "too_old", "future", "with_data", "changesets", "files", "parameters", "schema", "versions", "losses"
 ]

@@ -101,7 +101,8 @@ class Legs:
         leg = self._record.legs[-1]
         if not found:
             tables = count(len(before.tables), "table")
-            leg.proven.append(f"After it the copy is what it was: schema, rows and values of {tables}, sequences.")
+            what = f"rows and values of {tables}, sequences" if self._copy.has_data else "sequences; no row was there"
+            leg.proven.append(f"After it the copy is what it was: schema, {what}.")
             return
         leg.not_proven.append(
             f"The copy is what it was: {'; '.join(loss.sentence for loss in found[:5])}{' ...' if found[5:] else ''}."

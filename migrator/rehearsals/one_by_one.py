@@ -12,6 +12,7 @@ from contextlib import closing
 from migrator.errors import MigrationFailed, StepFailed
 from migrator.liquibase.models import Changeset, ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
+from migrator.plans.attestation import Rollback
 from migrator.rehearsals import moment
 from migrator.rehearsals.moment import Moment
 from migrator.rehearsals.outlook import Outlook
@@ -101,7 +102,7 @@ class OneByOne:
         told.rollback_s = round(time.monotonic() - began, 3)
         after = self._look(_both(applied, undone), before)
         told.losses = [loss for loss in moment.losses(before, after) if loss.what not in self._run_again]
-        told.rollback = "loses" if told.losses else "restores"
+        told.rollback = "loses" if told.losses else self._restores
         again = self._apply(liquibase, changeset, "apply_again_failed")
         self._now = self._look() if again is None else self._look(_written(again), after)
         return again is not None
@@ -120,7 +121,7 @@ class OneByOne:
 
     def _back_to_start(self, liquibase: Liquibase) -> bool:
         """Whether all of it could be undone, and the copy is what it was before."""
-        if any(one.rollback != "restores" for one in self._record.changesets) or self._run_again:
+        if any(one.rollback != self._restores for one in self._record.changesets) or self._run_again:
             return False
         try:
             liquibase.rollback_count(self._record.changelog, self._applied, timeout_s=self._timeout_s)
@@ -135,6 +136,11 @@ class OneByOne:
     def _say(self, doing: str, changeset: Changeset, place: int) -> None:
         total = len(self._outlook.changesets)
         self._trial.progress(StepName.VERIFY, f"{doing} {place + 1}/{total} {changeset.key}", place / total)
+
+    @property
+    def _restores(self) -> Rollback:
+        """Without rows nobody has seen what becomes of them."""
+        return "restores" if self._record.with_data else "restores_schema"
 
     @property
     def _timeout_s(self) -> float:

@@ -44,7 +44,8 @@ class RehearsedRecord(_Part):
     )
     estimate_from: str | None = Field(default=None, description="How that was estimated.")
     rollback: Rollback = Field(
-        default="not_tried", description="restores, loses, fails, none (there is none), or not_tried."
+        default="not_tried",
+        description="restores, restores_schema (no row was there), loses, fails, none (there is none), or not_tried.",
     )
     losses: list[Loss] = Field(default_factory=list, description="What its rollback does not bring back.")
 

@@ -118,8 +118,9 @@ class _Rehearsal:
             whole = climb.go()
             if self.record.with_data:  # else the sizes are those of the planner's statistics
                 self.record.copy_bytes = climb.start.size_bytes
-            restored = sum(one.rollback == "restores" for one in self.record.changesets)
-            notes.append(f"{restored} of {count(len(found.changesets), 'rollback')} restore what was there")
+            restored = sum(one.rollback in {"restores", "restores_schema"} for one in self.record.changesets)
+            what = "what was there" if self.record.with_data else "the schema; no row was there"
+            notes.append(f"{restored} of {count(len(found.changesets), 'rollback')} restore {what}")
         return climb, whole
 
     def _legs(self, copy: Scratch, found: Outlook) -> RunRecord | None:

@@ -16,6 +16,7 @@ WIDTH = 80
 _LABEL = 14
 _ROLLBACKS = {
     "restores": "restores",
+    "restores_schema": "schema restores; no row was there",
     "loses": "LOSES DATA",
     "fails": "FAILS",
     "none": "there is none",

@@ -63,6 +63,19 @@ def test_show_tells_what_each_rollback_does(file: Path, capsys: pytest.CaptureFi
     assert "public.orders.note" in told
 
 
+def test_one_that_was_made_without_rows_speaks_of_the_schema_alone(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = an_attestation()
+    changesets = tuple(one.model_copy(update={"rollback": "restores_schema", "losses": ()}) for one in whole.changesets)
+    without = whole.model_copy(update={"with_data": False, "source": "schema", "changesets": changesets})
+    file.write_bytes(attestations.write(without, KEY))
+    assert boundary.run(app, ["attestation", "verify", str(file)]) == 0
+    assert "nothing of the schema is lost; no row was there" in capsys.readouterr().out
+    assert boundary.run(app, ["attestation", "show", str(file)]) == 0
+    assert "its rollback restores the schema; no row was there" in capsys.readouterr().out
+
+
 def test_a_gate_is_not_overridden_without_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
     assert boundary.run(app, ["run", "release.sql", "--env", "local", "--override-gate", " "]) == 2
     assert "wants a reason" in capsys.readouterr().err

@@ -105,6 +105,8 @@ def test_each_source_can_be_rehearsed_on(shop: Shop, source: str) -> None:
     assert record.passed, record.findings
     assert record.source == source
     assert record.with_data is (source != "schema")
+    assert [one.rollback for one in record.changesets] == ["restores_schema" if source == "schema" else "restores"]
+    assert ("schema restores; no row was there" in report.as_text(record)) is (source == "schema")
     assert (record.estimate_s is None) is (source == "schema")
     assert record.attestation_note == "none was written: signing.key names no key to sign it with"
 
