@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import Refused
+from migrator.rehearsals.built import by_changelog
 from migrator.reports import rehearsal as report
 from tests.integration.runs.rehearsing import Signing, losses, rehearse
-from tests.shop import Shop
+from tests.shop import ENVIRONMENT, Shop
 
 NOTE = """
 alter table orders add column note text
@@ -161,6 +162,25 @@ def test_what_runs_outside_a_transaction_and_what_stays_pending_is_rehearsed_too
     assert record.way == "stepwise"
     assert [one.status for one in record.changesets] == ["executed", "skipped", "executed", "executed"]
     assert [one.rollback for one in record.changesets] == ["restores", "not_tried", "restores", "restores"]
+
+
+@pytest.mark.slow
+def test_what_reaches_the_whole_server_is_never_committed_on_the_targets(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("migrator.rehearsals.places._embedded_hindrance", lambda _run: "there is none")
+    shop.run(shop.sql(f'\ncomment on database "{shop.login.database}" is null;\n--rollback empty', name="first.sql"))
+    shop.sql(NOTE, name="second.sql")
+    both = "".join(f"  - include: {{ file: {name} }}\n" for name in ("first.sql", "second.sql"))
+    record = rehearse(shop, shop.write("all.yaml", f"databaseChangeLog:\n{both}"), "schema")
+    assert "the target's own server" in (record.place or ""), "what ran on the target already does not count"
+    config = shop.config()
+    with pytest.raises(Refused, match=r"COMMENT ON DATABASE .*first\.sql:3.*own server") as refused:
+        by_changelog(config, config.environment(ENVIRONMENT), "all.yaml", {})
+    assert refused.value.code == "outside_database"
+    with pytest.raises(Refused, match=r"CREATE ROLE .*release\.sql:3") as refused:
+        rehearse(shop, shop.sql("\ncreate role made_in_a_rehearsal;\n--rollback drop role made_in_a_rehearsal;"))
+    assert (refused.value.code, refused.value.exit_code) == ("outside_database", 3)
 
 
 @pytest.mark.slow
