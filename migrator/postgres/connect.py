@@ -43,6 +43,7 @@ _SETTINGS: tuple[tuple[str, str, int], ...] = (
     ("standard_conforming_strings", "on", 0),
 )
 _CONNECTION_CHECK = "SET client_connection_check_interval = '10s'"  # only where the server's platform can do it
+_TRIES = 50
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 _SYSTEM_CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -269,14 +270,29 @@ def _set_up(conn: psycopg.Connection, *, read_only: bool) -> None:
     settings = [(name, value) for name, value, since in _SETTINGS if major >= since]
     settings.append(("default_transaction_read_only", "on" if read_only else "off"))
     # SET LOCAL would not outlive the statement, and start-up options are refused by poolers: one batch of SETs.
-    conn.execute(
-        sql.SQL("; ").join(
-            sql.SQL("SET {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value)) for name, value in settings
-        )
+    batch = sql.SQL("; ").join(
+        sql.SQL("SET {} = {}").format(sql.Identifier(name.lower()), sql.Literal(value)) for name, value in settings
     )
+    try:
+        conn.execute(batch)
+    except psycopg.errors.QueryCanceled:
+        _outrun_statement_timeout(conn)
+        conn.execute(batch)
     if major >= 14:
         with suppress(psycopg.errors.InvalidParameterValue):
             conn.execute(_CONNECTION_CHECK)
+
+
+def _outrun_statement_timeout(conn: psycopg.Connection) -> None:
+    """The role's own statement_timeout, of a millisecond or so, is off: the shortest statement there is, some times."""
+    for left in reversed(range(_TRIES)):
+        try:
+            conn.execute("SET statement_timeout = 0")
+        except psycopg.errors.QueryCanceled:
+            if left == 0:
+                raise
+        else:
+            return
 
 
 def _text(value: bytes | None) -> str | None:

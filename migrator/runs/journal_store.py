@@ -227,7 +227,7 @@ def open_store(location: Location, *, read_only: bool, clock: Callable[[], float
 
 
 def _open_sqlite(file: Path, *, read_only: bool, clock: Callable[[], float]) -> Store | None:
-    if read_only and not file.exists():
+    if read_only and (not file.exists() or file.stat().st_size == 0):  # empty: killed before its tables were made
         return None
     if not read_only:
         try:

@@ -142,9 +142,9 @@ def test_stepwise_run_killed_before_it_migrates_is_carried_on(stage: Stage, mome
 @pytest.mark.parametrize(
     "moment",
     [
-        "changeset:1:running",
+        pytest.param("changeset:1:running", marks=slow),
         pytest.param("changeset:3:running", marks=slow),
-        pytest.param("changeset:4:executed", marks=slow),
+        "changeset:4:executed",
         pytest.param("ended:apply", marks=slow),
         pytest.param("check:after", marks=slow),
         "ended:verify",
@@ -155,7 +155,8 @@ def test_stepwise_run_killed_while_it_migrates_is_rolled_back(stage: Stage, mome
     run = stage.killed(moment, "run", "good.sql", *STEPWISE)
     stage.assert_blocked(run)
     answer = stage.migrator("resume", run, *(["--back"] if back else []))
-    assert answer.code == 6, answer.err
+    # While one runs, its change may be committed before its row in the ledger is: then only the backup leads back.
+    assert answer.code in ({6, 7} if moment.endswith("running") else {6}), answer.err
     stage.assert_as_it_was()
 
 
