@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Says which command of migrator a recovery is. Takes ACTION, SUBJECT, ENVIRONMENT, ACCEPT_LOSS; writes the step's
-# outputs `command`, `environment` and `arguments` (one a line).
+# Says which command of migrator a recovery, or maintenance by hand, is. Takes ACTION, SUBJECT, ENVIRONMENT, ACCEPT_LOSS,
+# for maintenance MODE and REASON too; writes the step's outputs `command`, `environment` and `arguments` (one a line).
+# Nobody is at a terminal: what would be asked there was decided by whoever started the workflow.
 set -euo pipefail
 
 refuse() {
@@ -15,11 +16,21 @@ needs_subject() { [[ -n "$subject" ]] || refuse "$ACTION needs the id of a run o
 environment="$ENVIRONMENT"
 arguments=()
 case "$ACTION" in
-  status | recover | "maintenance off") command="$ACTION" ;;
+  status | "maintenance status" | "maintenance off") command="$ACTION" ;;
+  "maintenance on")
+    [[ "${MODE:-}" =~ ^(offline|read-only)$ ]] || refuse "The mode is offline or read-only."
+    [[ "${REASON:-}" != *[[:cntrl:]]* ]] || refuse "The reason has more than one line."
+    command="$ACTION"
+    arguments+=("--mode=$MODE" "--reason=${REASON:-maintenance}" --yes)
+    ;;
+  recover)
+    command="$ACTION"
+    arguments+=(--yes)
+    ;;
   resume | "resume --back")
     needs_subject
     command=resume environment=""
-    arguments+=("$subject")
+    arguments+=("$subject" --yes)
     [[ "$ACTION" == resume ]] || arguments+=(--back)
     ;;
   rollback)
@@ -34,7 +45,8 @@ case "$ACTION" in
     ;;
   *) refuse "The action is not known." ;;
 esac
-if [[ "${ACCEPT_LOSS:-false}" == true && ( "$ACTION" == rollback || "$ACTION" == "backup restore" ) ]]; then
+if [[ "${ACCEPT_LOSS:-false}" == true ]]; then
+  [[ "$ACTION" == rollback ]] || refuse "accept-loss belongs to rollback alone."
   arguments+=(--accept-loss)
 fi
 

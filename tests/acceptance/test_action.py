@@ -129,10 +129,10 @@ def test_the_real_program_is_behind_it(tmp_path: Path) -> None:
     ("action", "subject", "loss", "expected"),
     [
         ("status", "", "false", ("status", "staging", [])),
-        ("recover", "", "true", ("recover", "staging", [])),
+        ("recover", "", "false", ("recover", "staging", ["--yes"])),
         ("maintenance off", "", "false", ("maintenance off", "staging", [])),
-        ("resume", "r1", "false", ("resume", "", ["r1"])),
-        ("resume --back", "r1", "false", ("resume", "", ["r1", "--back"])),
+        ("resume", "r1", "false", ("resume", "", ["r1", "--yes"])),
+        ("resume --back", "r1", "false", ("resume", "", ["r1", "--yes", "--back"])),
         ("rollback", "r1", "false", ("rollback", "staging", ["r1", "--yes"])),
         ("rollback", "r1", "true", ("rollback", "staging", ["r1", "--yes", "--accept-loss"])),
         ("backup restore", "b1", "false", ("backup restore", "staging", ["b1", "--confirm", "staging"])),
@@ -159,6 +159,35 @@ def test_a_recovery_of_nothing_that_could_be_named_is_refused(tmp_path: Path, su
     assert done.returncode == 2
     assert not output.exists()
     assert not (tmp_path / "HARM").exists()
+
+
+def test_maintenance_by_hand_is_the_command_that_it_names(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    inputs = {"ACTION": "maintenance on", "ENVIRONMENT": "staging", "MODE": "read-only", "REASON": 'it\'s $(date) "x"'}
+    done = call("recovery.sh", tmp_path, GITHUB_OUTPUT=str(output), **inputs)
+    assert done.returncode == 0, done.stderr
+    found = read_outputs(output)
+    assert (found["command"], found["environment"]) == ("maintenance on", "staging")
+    assert found["arguments"].splitlines() == ["--mode=read-only", '--reason=it\'s $(date) "x"', "--yes"]
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("offline", "x\n--force"), ("offline --force", "x"), ("", "x")])
+def test_maintenance_by_hand_takes_no_other_option(tmp_path: Path, mode: str, reason: str) -> None:
+    output = tmp_path / "output"
+    inputs = {"ACTION": "maintenance on", "ENVIRONMENT": "staging", "MODE": mode, "REASON": reason}
+    done = call("recovery.sh", tmp_path, GITHUB_OUTPUT=str(output), **inputs)
+    assert done.returncode == 2
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("action", ["status", "recover", "resume", "backup restore", "maintenance off"])
+def test_a_loss_is_accepted_for_a_rollback_alone(tmp_path: Path, action: str) -> None:
+    output = tmp_path / "output"
+    inputs = {"ACTION": action, "SUBJECT": "r1", "ENVIRONMENT": "staging", "ACCEPT_LOSS": "true"}
+    done = call("recovery.sh", tmp_path, GITHUB_OUTPUT=str(output), **inputs)
+    assert done.returncode == 2
+    assert "rollback alone" in done.stderr
+    assert not output.exists()
 
 
 def test_scripts_may_be_executed_and_stop_at_the_first_error() -> None:
