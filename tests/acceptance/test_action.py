@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from migrator.cli.app import app
 from tests.unit.test_reports_github import read_outputs
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +208,66 @@ def test_no_workflow_puts_an_input_into_shell_code() -> None:
         for job in jobs.values():
             for step in job.get("steps", []):
                 assert "${{" not in step.get("run", ""), (path.name, step)
+
+
+def understood(words: Sequence[str]) -> None:
+    """migrator takes these arguments. Raises: what its command line raises for others; nothing is carried out."""
+    command: Any = get_command(app)
+    rest = list(words)
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command = command.commands[rest.pop(0)]
+    assert not hasattr(command, "commands"), f"there is no command {words}"
+    command.make_context("migrator", rest)
+
+
+def put_together(inputs: dict[str, str]) -> list[str]:
+    """What migrate.sh makes of the inputs of the action; an expression of GitHub stands for one word."""
+    words = str(inputs["command"]).split()
+    words += ["x"] if inputs.get("changelog") else []
+    words += [word for name, option in OPTIONS.items() if inputs.get(name) for word in (option, "x")]
+    lines = (re.sub(r"\$\{\{.*?\}\}", "", line).strip() for line in inputs.get("arguments", "").splitlines())
+    return words + [line for line in lines if line]
+
+
+OPTIONS = {"environment": "--env", "plan": "--plan"}
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def steps_of(path: Path) -> list[dict[str, Any]]:
+    document = yaml.safe_load(path.read_text())
+    return [step for job in document["jobs"].values() for step in job.get("steps", [])]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_what_a_workflow_asks_for_exists(path: Path) -> None:
+    for step in steps_of(path):
+        inputs = step.get("with", {})
+        if step.get("uses") == "./" and not inputs["command"].startswith("${{") and inputs["command"] != "install":
+            understood(put_together(inputs))
+
+
+@pytest.mark.parametrize("name", ["db-recover.yml", "db-maintenance.yml"])
+def test_what_a_person_may_choose_exists(name: str, tmp_path: Path) -> None:
+    path = ROOT / ".github" / "workflows" / name
+    chosen = yaml.safe_load(path.read_text())[True]["workflow_dispatch"]["inputs"]["action"]["options"]
+    script = next(step for step in steps_of(path) if "recovery.sh" in step.get("run", ""))
+    for action in chosen:
+        for loss in ("true", "false") if action == "rollback" else ("false",):
+            output = tmp_path / f"{action}-{loss}"
+            named = script["env"]["ACTION"].replace("${{ inputs.action }}", action)
+            env = {"ACTION": named, "SUBJECT": "s1", "ENVIRONMENT": "staging", "ACCEPT_LOSS": loss, "MODE": "offline"}
+            done = call("recovery.sh", tmp_path, GITHUB_OUTPUT=str(output), **env)
+            assert done.returncode == 0, done.stderr
+            understood(put_together(read_outputs(output)))
+
+
+@pytest.mark.parametrize("path", sorted([*SCRIPTS.glob("*.sh"), ROOT / "docker" / "build.sh"]), ids=lambda p: p.name)
+def test_what_a_script_asks_for_exists(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    calls = re.findall(r'"\$(?:migrator"|target/bin/migrator") (.+?)(?:[|;&>]|$)', text, re.MULTILINE)
+    assert len(calls) == {"validate.sh": 5, "build.sh": 1}.get(path.name, 0)
+    for call_of_it in calls:
+        understood(shlex.split(call_of_it.replace("${changed[@]}", "x")))
 
 
 @pytest.fixture
