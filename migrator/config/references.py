@@ -21,6 +21,11 @@ def has_reference(text: str) -> bool:
     return _REFERENCE.search(text) is not None
 
 
+def named(text: str) -> str:
+    """The references in the text, without what stands around them."""
+    return ", ".join(match[0] for match in _REFERENCE.finditer(text))
+
+
 def is_reference(text: str) -> bool:
     """Whether the text is one reference and nothing else."""
     return _REFERENCE.fullmatch(text.strip()) is not None

@@ -15,6 +15,7 @@ from migrator.config.models import Environment, EnvironmentSettings
 from migrator.config.sources import flatten
 
 _MASK = references.MASK
+_SECRET = frozenset({"notifications.urls"})  # hold secrets however they are written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,9 @@ def shown(config: Config, environment: Environment) -> list[Shown]:
 
 def _one(key: str, value: object, environment: Environment) -> Shown:
     reference = environment.references.get(key)
+    if key in _SECRET:  # also of what stands around a reference, or beside one, nothing is shown
+        reference = references.named(reference or "") or None
+        value = [_MASK for _ in value] if isinstance(value, tuple) else value
     return Shown(
         key=key,
         value=_MASK if reference else _plain(value),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from migrator.config import show
+from migrator.config.load import load
 from migrator.config.notifications import NotificationSettings
 from migrator.errors import UsageError
 from migrator.reports import notifications
@@ -151,3 +153,20 @@ def test_no_value_is_taken_for_a_template_or_a_second_line(value: str) -> None:
     text = notifications.message("{{ error }}", {"error": value + "{{ 7 * 7 }}"})
     assert "{{ 7 * 7 }}" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("urls", "reference"),
+    [
+        (["slack://canary/b/c"], None),
+        (["slack://canary/b/c", "${env:TELL}"], "${env:TELL}"),
+        (["slack://canary/${env:TELL}"], "${env:TELL}"),
+    ],
+)
+def test_no_setting_that_is_shown_holds_an_address(urls: list[str], reference: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "migrator.toml"
+    file.write_text(f"[environments.shop.notifications]\nurls = {urls}\n")
+    config = load(file, {"TELL": "slack://canary/e/f"})
+    settings = show.shown(config, config.environment("shop"))
+    assert "canary" not in show.as_text(config, config.environment("shop")) + repr(settings)
+    assert next(one.reference for one in settings if one.key == "notifications.urls") == reference
