@@ -165,7 +165,7 @@ def test_no_value_is_taken_for_a_template_or_a_second_line(value: str) -> None:
 )
 def test_no_setting_that_is_shown_holds_an_address(urls: list[str], reference: str | None, tmp_path: Path) -> None:
     file = tmp_path / "migrator.toml"
-    file.write_text(f"[environments.shop.notifications]\nurls = {urls}\n")
+    file.write_text(f'[environments.shop]\nurl = "postgresql://m@h/shop"\nnotifications.urls = {urls}\n')
     config = load(file, {"TELL": "slack://canary/e/f"})
     settings = show.shown(config, config.environment("shop"))
     assert "canary" not in show.as_text(config, config.environment("shop")) + repr(settings)
