@@ -32,7 +32,7 @@ def stage(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Sta
     [
         "started:preflight",
         pytest.param("progress:trying", marks=slow),
-        pytest.param("after:migrator.runs.restore:databases.create_empty", id="side database of the trial"),
+        pytest.param("after:migrator.runs.restore:databases.create_empty", id="side database", marks=slow),
         pytest.param("before:migrator.runs.engine:ways.steps_of", id="after preflight", marks=slow),
     ],
 )
@@ -46,7 +46,7 @@ def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: 
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param("before:migrator.runs.steps.maintain:fence.put_up", id="before the fence"),
+        pytest.param("before:migrator.runs.steps.maintain:fence.put_up", id="before the fence", marks=slow),
         pytest.param("after:migrator.runs.steps.maintain:fence.put_up", id="after the fence", marks=slow),
         pytest.param("ended:hold", marks=slow),
         pytest.param("ended:maintain", marks=slow),
@@ -56,7 +56,7 @@ def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: 
         "changeset:2:running",
         pytest.param("ended:apply", marks=slow),
         pytest.param("check:after", marks=slow),
-        "ended:verify",
+        pytest.param("ended:verify", marks=slow),
         pytest.param("before:migrator.liquibase.session:Liquibase.commit", id="before the commit"),
     ],
 )
@@ -74,8 +74,8 @@ def test_atomic_run_killed_before_its_commit_begins_again(stage: Stage, moment: 
         pytest.param("after:migrator.liquibase.session:Liquibase.commit", id="before anybody knows"),
         pytest.param("ended:commit", marks=slow),
         pytest.param("started:lift", marks=slow),
-        pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down"),
-        "ended:lift",
+        pytest.param("after:migrator.runs.steps.maintain:fence.take_down", id="the fence is down", marks=slow),
+        pytest.param("ended:lift", marks=slow),
     ],
 )
 @pytest.mark.parametrize("back", [False, pytest.param(True, marks=slow)])
@@ -147,7 +147,7 @@ def test_stepwise_run_killed_before_it_migrates_is_carried_on(stage: Stage, mome
         "changeset:4:executed",
         pytest.param("ended:apply", marks=slow),
         pytest.param("check:after", marks=slow),
-        "ended:verify",
+        pytest.param("ended:verify", marks=slow),
     ],
 )
 @pytest.mark.parametrize("back", [False, pytest.param(True, marks=slow)])
@@ -215,11 +215,11 @@ def test_run_killed_while_its_backup_is_restored_is_restored(stage: Stage, momen
     ("changelog", "way", "moment", "code"),
     [
         pytest.param("good.sql", "atomic", "ended:maintain", 5, marks=slow),
-        ("good.sql", "atomic", "changeset:4:running", 6),
+        pytest.param("good.sql", "atomic", "changeset:4:running", 6, marks=slow),
         pytest.param("good.sql", "atomic", "ended:verify", 6, marks=slow),
         pytest.param("good.sql", "atomic", "after:migrator.liquibase.session:Liquibase.commit", 0, id="committed"),
         pytest.param("good.sql", "stepwise", "progress:pg_dump", 5, marks=slow),
-        ("good.sql", "stepwise", "ended:back_up", 5),
+        pytest.param("good.sql", "stepwise", "ended:back_up", 5, marks=slow),
         ("good.sql", "stepwise", "changeset:4:running", 7),
         pytest.param("bad-without-rollback.sql", "stepwise", "title:take the changes back", 7, marks=slow),
     ],
@@ -253,7 +253,7 @@ def test_killed_run_is_recovered_by_its_environment(
     ("changelog", "way", "code"),
     [
         ("good.sql", "atomic", 0),
-        ("bad.sql", "atomic", 6),
+        pytest.param("bad.sql", "atomic", 6, marks=slow),
         pytest.param("bad.sql", "stepwise", 6, marks=slow),
         pytest.param("bad-without-rollback.sql", "stepwise", 7, marks=slow),
     ],

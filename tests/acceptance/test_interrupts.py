@@ -35,7 +35,7 @@ def stage(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Sta
 # Tools
 
 
-@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+@pytest.mark.parametrize("way", ["atomic", pytest.param("stepwise", marks=slow)])
 def test_killed_worker_in_mid_statement_is_taken_back(stage: Stage, way: str) -> None:
     stage.pause(LONG_S)
     answer = stage.victim("changeset:3:running", "kill-worker", "run", "good.sql", "--way", way)
@@ -48,7 +48,7 @@ def test_killed_worker_in_mid_statement_is_taken_back(stage: Stage, way: str) ->
     [
         ("progress:reading", {3}),
         pytest.param("ended:maintain", {5}, marks=slow),
-        ("ended:hold", {5, 6}),
+        pytest.param("ended:hold", {5, 6}, marks=slow),
         pytest.param("ended:back_up", {6}, marks=slow),
         pytest.param("ended:apply", {6}, marks=slow),
         ("before:migrator.liquibase.session:Liquibase.commit", {6}),
@@ -128,7 +128,7 @@ def test_signal_from_the_commit_on_changes_nothing(stage: Stage, moment: str) ->
 
 
 @pytest.mark.parametrize(
-    ("changelog", "code"), [("good.sql", 6), pytest.param("bad-without-rollback.sql", 7, id="restored")]
+    ("changelog", "code"), [("good.sql", 6), pytest.param("bad-without-rollback.sql", 7, id="restored", marks=slow)]
 )
 def test_signal_to_a_stepwise_run_brings_the_database_back(stage: Stage, changelog: str, code: int) -> None:
     stage.pause(LONG_S)
@@ -197,7 +197,8 @@ def test_run_whose_lock_was_ended_while_it_slept_does_nothing_more(stage: Stage)
     stage.assert_migrated()
 
 
-@pytest.mark.parametrize("way", ["atomic", pytest.param("stepwise", marks=slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["atomic", "stepwise"])
 def test_run_that_slept_while_another_ended_it_does_nothing_more(stage: Stage, way: str) -> None:
     first, go_on = held(stage, "ended:back_up", "--way", way)
     run = stage.status()["open_run"]

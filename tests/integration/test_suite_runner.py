@@ -480,6 +480,7 @@ def test_a_library_that_prints_does_not_disturb_the_conversation(runner: SuiteRu
     assert os.readlink(f"/proc/{pid}/fd/0") == os.devnull
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_the_temporary_folder(
     tmp_path: Path, filled: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:

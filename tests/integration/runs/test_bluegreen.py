@@ -314,8 +314,8 @@ def killed(stage: Stage, moment: str, changelog: str = "good.sql", *, deed: str 
     ("moment", "deed"),
     [
         pytest.param("before:migrator.runs.bluegreen:databases.copy", "kill", id="before the copy", marks=slow),
-        pytest.param("before:migrator.postgres.databases:_create", "kill-soon", id="while it is copied"),
-        pytest.param("before:migrator.postgres.databases:_open_for_us", "kill", id="copied, nobody knows"),
+        pytest.param("before:migrator.postgres.databases:_create", "kill-soon", id="while it is copied", marks=slow),
+        pytest.param("before:migrator.postgres.databases:_open_for_us", "kill", id="copied, nobody knows", marks=slow),
         pytest.param("ended:copy", "kill", id="copied", marks=slow),
         pytest.param("ended:back_up", "kill", id="while it is dumped", marks=slow),
         pytest.param("changeset:3:running", "kill", id="while it is migrated"),

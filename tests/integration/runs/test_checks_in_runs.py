@@ -18,7 +18,7 @@ def sample_checks(shop: Shop, *names: str) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+@pytest.mark.parametrize("way", ["atomic", pytest.param("stepwise", marks=pytest.mark.slow)])
 def test_statements_that_succeed_and_data_that_is_wrong(shop: Shop, way: str) -> None:
     settings = {**sample_checks(shop, "money.sql", "order-totals.sql"), "way": way}
     before = shop.dump()

@@ -95,6 +95,7 @@ def test_a_cascade_into_a_table_that_nobody_named_is_a_surprise(shop: Shop) -> N
     assert record.error.message.startswith("public.order_item was written, though no changeset names it")
 
 
+@pytest.mark.slow
 def test_a_cascade_that_empties_a_table_is_found_in_stepwise_too(shop: Shop) -> None:
     before = shop.dump()
     record = shop.run(shop.sql("\ndelete from orders;\n--rollback empty"), {"way": "stepwise"})
@@ -108,7 +109,7 @@ def test_an_expected_cascade_is_none(shop: Shop) -> None:
     assert "public.order_item" in record.write_set
 
 
-@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+@pytest.mark.parametrize("way", ["atomic", pytest.param("stepwise", marks=pytest.mark.slow)])
 def test_a_table_that_is_only_altered_may_lose_no_row(shop: Shop, way: str) -> None:
     shop.login = shop.superuser  # only a superuser can back up and restore an event trigger
     shop.execute(

@@ -88,6 +88,7 @@ def files_with(folder: Path, secrets: list[bytes]) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_odd_names_and_an_odd_password_work_and_the_password_is_nowhere(
     server: Server, template: Template, tmp_path: Path
 ) -> None:

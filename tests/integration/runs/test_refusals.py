@@ -148,7 +148,9 @@ def spring_boot(shop: Shop, ledger_path: str) -> str:
     return changelog
 
 
-@pytest.mark.parametrize("prefix", ["", "classpath:", "classpath:/"])
+@pytest.mark.parametrize(
+    "prefix", ["classpath:", *(pytest.param(prefix, marks=pytest.mark.slow) for prefix in ("", "classpath:/"))]
+)
 def test_a_ledger_with_other_paths_names_the_root_that_fits(shop: Shop, prefix: str) -> None:
     changelog = spring_boot(shop, f"{prefix}db/changelog/loyalty.xml")
     root = shop.folder / "src/main/resources"

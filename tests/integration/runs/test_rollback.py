@@ -120,6 +120,7 @@ def test_an_edited_or_absent_changeset_is_refused(shop: Shop) -> None:
     refused(shop.rollback(run_id=first.run_id), "refused", "1::ann was edited", "2::ann is not in release.sql")
 
 
+@pytest.mark.slow
 def test_what_was_only_marked_as_ran_is_refused(shop: Shop) -> None:
     marked = (
         "\n--preconditions onFail:MARK_RAN\n--precondition-sql-check expectedResult:0 select count(*) from orders\n"
@@ -140,12 +141,12 @@ def test_what_ran_before_and_once_more_is_refused(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("rollback", "why"),
     [
-        ("drop table nowhere", "nowhere"),
+        pytest.param("drop table nowhere", "nowhere", marks=pytest.mark.slow),
         (
             "alter table orders drop column note; delete from event where id = 1",
             "was written, though no changeset names it",
         ),
-        ("select 1; drop table price_audit", "price_audit is gone"),
+        pytest.param("select 1; drop table price_audit", "price_audit is gone", marks=pytest.mark.slow),
     ],
 )
 def test_a_rollback_that_fails_or_does_more_leaves_the_database_as_it_was(shop: Shop, rollback: str, why: str) -> None:
@@ -311,7 +312,7 @@ def killed(shop: Shop, moment: str, *arguments: str) -> str:
     ("way", "forget", "code"),
     [
         pytest.param("atomic", False, 0, marks=pytest.mark.slow),
-        ("atomic", True, 6),
+        pytest.param("atomic", True, 6, marks=pytest.mark.slow),
         pytest.param("stepwise", False, 7, marks=pytest.mark.slow),
         ("stepwise", True, 7),
     ],
