@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from migrator.cli import output
+from migrator.cli import job, output
 from migrator.errors import Refused
 
 if TYPE_CHECKING:
@@ -61,9 +61,6 @@ def story(run: Run, action: Callable[[Run], None]) -> RunRecord:
 
 def _with_listeners(run: Run) -> Reporter:
     """The run's reporter, and before it whoever else is to hear: its log, people, and GitHub inside a job of it."""
-    import os
-
-    from migrator.reports import github
     from migrator.reports.log import Logged
 
     told: Reporter = Logged(run.folder, run.reporter)
@@ -71,15 +68,7 @@ def _with_listeners(run: Run) -> Reporter:
         from migrator.reports.notifications import Notified
 
         told = Notified(told, run.environment.notifications)
-    return github.GitHub(told, os.environ, secrets=_secrets(run)) if github.is_here(os.environ) else told
-
-
-def _secrets(run: Run) -> list[str]:
-    """What the configuration holds that must not be seen in a log."""
-    from migrator.config.login import Secret
-
-    held = (run.login.password, run.config.journal.url, run.config.signing.key)
-    return [one.reveal() for one in held if isinstance(one, Secret)]
+    return job.listener(run, told) or told
 
 
 def confirmer(*, assume_yes: bool) -> Callable[[str], bool]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from migrator.cli import conduct, opening, output
+from migrator.cli import conduct, job, opening, output
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, TargetUrl
 from migrator.cli.run import Parameters
 
@@ -54,7 +53,6 @@ def dry_run(
     from migrator.rehearsals.origin import Origin
     from migrator.rehearsals.places import Place
     from migrator.reports import dry_run as report
-    from migrator.reports import github
     from migrator.runs.opening import new
     from migrator.runs.run import Options
 
@@ -73,6 +71,7 @@ def dry_run(
         reporter=conduct.reporter(silent=as_json),
         parameters=conduct.parameters(param),
     )
+    job.hide(run)
     record = carry_out(run, Wish(origin=origin, place=Place(place) if place is not None else None))
     files = report.write(record, run.folder)
     if as_json:
@@ -81,7 +80,5 @@ def dry_run(
         output.result(report.as_text(record))
         for path in files:
             output.note(f"report: {path}")
-    if github.is_here(os.environ):
-        outputs = {"outcome": "passed" if record.exit_code == 0 else "failed", "exit-code": str(record.exit_code)}
-        github.tell(github.Told(summary=report.as_markdown(record), outputs=outputs), os.environ)
+    job.tell_trial(run, record, report.as_markdown(record), files)
     raise typer.Exit(record.exit_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.cli import conduct, opening, output
+from migrator.cli import conduct, job, opening, output
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
 from migrator.cli.run import Parameters
 from migrator.errors import Refused, StepFailed, UsageError
@@ -88,7 +87,7 @@ def lint(
     is_refused = bool(found.against(level)) or any(one.rule == "refused" for one in found.found)
     code = Refused.exit_code if is_refused else 0
     text = _rendered(
-        found, form, prefix=_prefix(root), extra={"changelogs": paths, "fail_on": level, "exit_code": code}
+        found, form, prefix=job.prefix(root), extra={"changelogs": paths, "fail_on": level, "exit_code": code}
     )
     if file is not None:
         _write(file, text)
@@ -114,12 +113,6 @@ def _rendered(found: Findings, form: Format, *, prefix: str, extra: dict[str, ob
             return json.dumps(findings_sarif.document(found, prefix=prefix), ensure_ascii=False, indent=2)
         case Format.GITHUB:
             return findings_github.render(found, prefix=prefix)
-
-
-def _prefix(root: Path) -> str:
-    """What stands before a path below `root` where the reader is: nothing, or `db/`."""
-    relative = os.path.relpath(root.resolve(), Path.cwd())
-    return "" if relative == "." or relative.startswith("..") else f"{Path(relative).as_posix()}/"
 
 
 def _write(file: Path, text: str) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from migrator.cli import conduct, opening, output
+from migrator.cli import conduct, job, opening, output
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, TargetUrl, Window
 
 if TYPE_CHECKING:
     from migrator.config.lint import FailOn
     from migrator.plans.plan import Plan
+    from migrator.reports.github import Told
     from migrator.runs.run import Run
 
 
@@ -68,6 +69,7 @@ def plan(
     with looking.opened(
         loaded, environment, options, reporter=conduct.reporter(silent=True), parameters=conduct.parameters(param)
     ) as run:
+        job.hide(run)
         found = looking.look(run)
         if out is not None:
             found = _write(run, found, out)
@@ -79,7 +81,7 @@ def plan(
         _show(found, sql)
         if out is not None:
             output.note(f"written: {out}; carry it out with: migrator run --plan {shlex.quote(str(out))}")
-    _tell_job(found, len(against))
+    job.tell(run, lambda: _told(found, len(against)))
     if against:
         from migrator.plans.words import count
 
@@ -122,16 +124,12 @@ def _write(run: Run, plan: Plan, path: Path) -> Plan:
     return signed
 
 
-def _tell_job(plan: Plan, against: int) -> None:
-    import os
-
+def _told(plan: Plan, against: int) -> Told:
     from migrator.reports import github, plan_view
     from migrator.reports.symbols import Symbols
 
-    if github.is_here(os.environ):
-        lines = plan_view.lines(plan, Symbols.for_encoding("utf-8"), width=100, sql="folded")
-        shown = "\n".join(line.text for line in lines)
-        github.tell(github.of_plan(plan, shown, against), os.environ)
+    lines = plan_view.lines(plan, Symbols.for_encoding("utf-8"), width=100, sql="folded")
+    return github.of_plan(plan, "\n".join(line.text for line in lines), against)
 
 
 def _show(plan: Plan, sql: bool | None) -> None:

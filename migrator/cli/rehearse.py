@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from migrator.cli import conduct, opening, output
+from migrator.cli import conduct, job, opening, output
 from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, TargetUrl
 from migrator.cli.run import Parameters
 
@@ -48,7 +47,6 @@ def rehearse(
     """
     from migrator.rehearsals.origin import Origin
     from migrator.rehearsals.rehearsal import Wish, rehearse
-    from migrator.reports import github
     from migrator.reports import rehearsal as report
     from migrator.runs.opening import new
     from migrator.runs.run import Options
@@ -63,6 +61,7 @@ def rehearse(
         reporter=conduct.reporter(silent=as_json),
         parameters=conduct.parameters(param),
     )
+    job.hide(run)
     if not as_json:
         output.note(f"rehearsal {run.id} of {run.record.changelog}\n{environment.name}: {run.login}\n")
     record = rehearse(run, Wish(origin=origin, allow_lossy_rollback=allow_lossy_rollback))
@@ -73,7 +72,5 @@ def rehearse(
         output.result(report.as_text(record))
         for path in files:
             output.note(f"report: {path}")
-    if github.is_here(os.environ):
-        outputs = {"outcome": "passed" if record.exit_code == 0 else "failed", "exit-code": str(record.exit_code)}
-        github.tell(github.Told(summary=report.as_markdown(record), outputs=outputs), os.environ)
+    job.tell_trial(run, record, report.as_markdown(record), files)
     raise typer.Exit(record.exit_code)

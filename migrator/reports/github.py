@@ -6,12 +6,14 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from migrator.failpoints import Effect, effect
 from migrator.plans.plan import Plan
+from migrator.rehearsals.dry_run_record import DryRunFinding, DryRunRecord
+from migrator.rehearsals.record import RehearsalRecord
 from migrator.reports import markdown, verdict, workflow_commands
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import one_line
@@ -37,9 +39,20 @@ def is_here(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
-def tell(told: Told, environ: Mapping[str, str], *, stream: TextIO | None = None) -> None:
-    """The job has it: its log the annotations, GITHUB_STEP_SUMMARY and GITHUB_OUTPUT the rest. Never raises."""
-    for line in workflow_commands.commands(told.annotations):
+def hide(secrets: Iterable[str], *, stream: TextIO | None = None) -> None:
+    """The job's log shows none of them from here on. Never raises."""
+    for secret in secrets:
+        for line in secret.splitlines():  # GitHub masks line by line
+            _say(sys.stderr if stream is None else stream, f"::add-mask::{workflow_commands.data(line)}")
+
+
+def tell(told: Told, environ: Mapping[str, str], *, prefix: str = "", stream: TextIO | None = None) -> None:
+    """The job has it: its log the annotations, GITHUB_STEP_SUMMARY and GITHUB_OUTPUT the rest. Never raises.
+
+    `prefix` is what stands before a changelog's path in the repository.
+    """
+    placed = [replace(one, file=f"{prefix}{one.file}") if one.file else one for one in told.annotations]
+    for line in workflow_commands.commands(placed):
         _say(sys.stderr if stream is None else stream, line)
     _append(environ.get("GITHUB_STEP_SUMMARY"), cut(told.summary))
     _append(environ.get("GITHUB_OUTPUT"), "".join(output(name, value) for name, value in told.outputs.items()))
@@ -49,7 +62,8 @@ class GitHub:
     """A reporter that tells GitHub what it is told, around what the next one writes.
 
     `environ` names the files to write to (GITHUB_STEP_SUMMARY, GITHUB_OUTPUT); without one of them that part is left
-    out. `secrets` are masked before anything else is written.
+    out. `secrets` are masked before anything else is written; `prefix` stands before a changelog's path in the
+    repository.
     """
 
     def __init__(
@@ -58,18 +72,18 @@ class GitHub:
         environ: Mapping[str, str],
         *,
         secrets: Iterable[str] = (),
+        prefix: str = "",
         stream: TextIO | None = None,
     ) -> None:
         self._then = then
         self._environ = environ
         self._secrets = [secret for secret in secrets if secret]
+        self._prefix = prefix
         self._stream = sys.stderr if stream is None else stream
         self._in_group = False
 
     def started(self, record: RunRecord) -> None:
-        for secret in self._secrets:
-            for line in secret.splitlines():  # GitHub masks line by line
-                self._say(f"::add-mask::{workflow_commands.data(line)}")
+        hide(self._secrets, stream=self._stream)
         self._then.started(record)
 
     def step_started(self, name: StepName, title: str) -> None:
@@ -98,7 +112,7 @@ class GitHub:
         self._end_group()
         self._then.finished(record, files)
         told = Told(summary=markdown.render(record), annotations=list(of_run(record)), outputs=outputs(record, files))
-        tell(told, self._environ, stream=self._stream)
+        tell(told, self._environ, prefix=self._prefix, stream=self._stream)
 
     def _end_group(self) -> None:
         if self._in_group:
@@ -132,6 +146,26 @@ def of_plan(plan: Plan, shown: str, against: int) -> Told:
             "exit-code": "3" if against else "0",
             "digest": plan.digest,
             "changesets": str(len(plan.changesets)),
+        },
+    )
+
+
+def of_trial(record: RehearsalRecord | DryRunRecord, summary: str, files: Sequence[Path]) -> Told:
+    """A rehearsal or a dry run: its Markdown, its findings at their places where they have one, its outputs."""
+    annotations = []
+    for one in record.findings:
+        file, line = (one.file, one.line) if isinstance(one, DryRunFinding) else (None, None)
+        message = f"{one.message}\nWhat to do: {one.hint}" if one.hint else one.message
+        annotations.append(Annotation(level=one.severity, title=one.code, message=message, file=file, line=line))
+    return Told(
+        summary=summary,
+        annotations=annotations,
+        outputs={
+            "run-id": record.id,
+            "outcome": "passed" if record.exit_code == 0 else "failed",
+            "exit-code": str(record.exit_code),
+            "report": next((str(file) for file in files if file.suffix == ".md"), ""),
+            "next-command": record.next_command or "",
         },
     )
 
