@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from migrator.aws.credentials import Term, term_of
 from migrator.aws.refusals import REGION, translated
 from migrator.aws.service import Pauses, Service
 from migrator.config.aws import AwsSettings
@@ -45,6 +46,7 @@ class Account:
     sleep: Callable[[float], None] = time.sleep  # between attempts
     _session: Session | None = field(default=None, init=False, repr=False)
     _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _own_credentials: Any = field(default=None, init=False, repr=False)  # with which a role is assumed
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     def service(self, name: str, kind: type[StepFailed] = AwsFailed) -> Service:
@@ -105,6 +107,20 @@ class Account:
         answer = sts.idempotent(lambda sts: sts.get_caller_identity(), doing="Asking AWS who we are")
         return Identity(account=answer["Account"], arn=answer["Arn"])
 
+    def term(self) -> Term:
+        """How long the credentials hold out; of a role that is assumed, those that it is assumed with.
+
+        Raises: AwsFailed where there are none.
+        """
+        from botocore.exceptions import NoCredentialsError
+
+        with translated("Looking for credentials of AWS", service="sts"):
+            session = self.session  # which makes the role's own, where there is one
+            found = session.get_credentials() if self.settings.role_arn is None else self._own_credentials
+            if found is None:
+                raise NoCredentialsError
+            return term_of(found)
+
     def renew(self) -> None:
         """The next call looks for credentials anew. Safe to repeat."""
         with self._lock:
@@ -127,6 +143,7 @@ class Account:
         credentials = own.get_credentials()
         if credentials is None:
             raise NoCredentialsError
+        self._own_credentials = credentials
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=client_of,
             source_credentials=credentials,

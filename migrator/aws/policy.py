@@ -52,10 +52,11 @@ class Statement:
 
 
 def statements(
-    environment: Environment, role: Role, where: Where, *, also: tuple[str, ...] = ()
+    environment: Environment, role: Role, where: Where, *, also: tuple[str, ...] = (), journal: str | None = None
 ) -> tuple[Statement, ...]:
     """What the role must be allowed. `also` are texts with references that belong to no environment, as the
-    signing key's. Empty where the configuration names nothing of AWS."""
+    signing key's; `journal` is the user that logs in to the journal by token. Empty where the configuration names
+    nothing of AWS."""
     if role == "start":
         return _merged(list(_task(environment, where)))
     found: list[Statement] = []
@@ -71,6 +72,7 @@ def statements(
                 found += _parameter(one, role, where)
     found += _store(environment, role, where)
     found += _rds(environment, role, where)
+    found += [_by_token(journal, where)] if journal is not None else []
     found += _references(environment, also, where)
     return _merged(found)
 
@@ -230,9 +232,7 @@ def _rds(environment: Environment, role: Role, where: Where) -> Iterator[Stateme
     kinds = {"rds", "aurora", "pitr"} & set(environment.backup.kinds)
     login = environment.login
     if "login" in environment.sources and login is not None:  # by a token: there is no other way to say
-        # The resource is the instance's own id, which only RDS knows: DbiResourceId, or DbClusterResourceId.
-        arn = where.arn("rds-db", f"dbuser:*/{login.user}")
-        yield Statement(sid="RdsLogin", actions=("rds-db:connect",), resources=(arn,))
+        yield _by_token(login.user, where)
     if kinds & {"rds", "aurora"} and role == "prune":
         gone = tuple(where.arn("rds", f"{what}:{SNAPSHOTS}") for what in ("snapshot", "cluster-snapshot"))
         deletes = ("rds:DeleteDBSnapshot", "rds:DeleteDBClusterSnapshot")
@@ -261,6 +261,12 @@ def _rds(environment: Environment, role: Role, where: Where) -> Iterator[Stateme
         yield Statement(sid="RdsSnapshot", actions=actions, resources=(*own, *made))
     if role == "recover" and kinds & {"rds", "aurora"}:
         yield from _rds_restore((*own, *made), where)
+
+
+def _by_token(user: str, where: Where) -> Statement:
+    # The resource is the instance's own id, which only RDS knows: DbiResourceId, or DbClusterResourceId.
+    arn = where.arn("rds-db", f"dbuser:*/{user}")
+    return Statement(sid="RdsLogin", actions=("rds-db:connect",), resources=(arn,))
 
 
 def _rds_restore(known: tuple[str, ...], where: Where) -> Iterator[Statement]:

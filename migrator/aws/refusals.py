@@ -46,6 +46,7 @@ TRANSIENT = frozenset(
     }
 )
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_HEADS = ("HeadObject", "HeadBucket")
 _DENIED = frozenset(
     {
         "403",
@@ -129,8 +130,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_expired(error: BaseException) -> bool:
-    """Whether the credentials were good once."""
-    return code_of(error) in _EXPIRED
+    """Whether the credentials were good once.
+
+    S3 answers HEAD without a body, so without a word of its own: a bare 400 is what an expired token comes to there
+    (a wrong region, which it may be too, botocore has followed by then).
+    """
+    if code_of(error) == "400":
+        return str(getattr(error, "operation_name", "")) in _HEADS
+    return code_of(error) in _EXPIRED or _is_unrefreshed(error)
 
 
 @contextmanager
@@ -139,7 +146,7 @@ def translated(doing: str, *, service: str, kind: type[StepFailed] = AwsFailed) 
     try:
         yield
     except Exception as error:
-        if not _is_botocore(error):
+        if not (_is_botocore(error) or _is_unrefreshed(error)):
             raise
         raise _refusal(error, doing, service, kind) from error
 
@@ -153,7 +160,7 @@ def action(service: str, operation: str) -> str:
 def _refusal(error: Exception, doing: str, service: str, kind: type[StepFailed]) -> StepFailed:
     code, said, name = code_of(error), _said(error), type(error).__name__
     found: tuple[str, str, str | None] = ("aws", said + (f" ({code})" if code else ""), None)
-    if code in _EXPIRED or name in _NOT_RENEWED:
+    if is_expired(error) or name in _NOT_RENEWED:
         found = ("aws_expired", f"the credentials of AWS have expired ({code or said})", _RENEW)
     elif code in _DENIED:
         missing = _missing(error, service)
@@ -186,6 +193,11 @@ def _said(error: Exception) -> str:
 def _answer(error: BaseException) -> Mapping[str, Any]:
     answer = getattr(error, "response", None)
     return answer if isinstance(answer, Mapping) else {}
+
+
+def _is_unrefreshed(error: BaseException) -> bool:
+    """Whether botocore looked for new credentials and found the old ones: it has no error of its own for that."""
+    return isinstance(error, RuntimeError) and "refreshed credentials are still expired" in str(error)
 
 
 def _is_botocore(error: BaseException) -> bool:

@@ -54,6 +54,10 @@ class Secrets:
         """The same, at most a minute old. Raises: ConfigError, AwsFailed."""
         return self._of(pointer, aws, where, lasts_s=LASTS_S)
 
+    def renewed(self, pointer: Pointer, aws: AwsSettings, where: str) -> Secret:
+        """The same, as it stands there now. Raises: ConfigError, AwsFailed."""
+        return self._of(pointer, aws, where, lasts_s=0.0)
+
     def _of(self, pointer: Pointer, aws: AwsSettings, where: str, *, lasts_s: float) -> Secret:
         key = (aws, pointer)
         known = self._known.get(key)
@@ -102,8 +106,15 @@ class _Password:
 
     def current(self) -> Secret:
         """Raises: ConnectionFailed: so a run that is under way goes back as it does for a server out of reach."""
+        return self._taken(self.secrets.current)
+
+    def renewed(self) -> Secret:
+        """The same, asked for now: the one before may have been rotated away. Raises: ConnectionFailed."""
+        return self._taken(self.secrets.renewed)
+
+    def _taken(self, ask: Callable[[Pointer, AwsSettings, str], Secret]) -> Secret:
         try:
-            text = self.secrets.current(self.pointer, self.aws, self.where).reveal()
+            text = ask(self.pointer, self.aws, self.where).reveal()
             if self.pointer.key is None and text.lstrip().startswith("{") and '"password"' in text:
                 text = _member(text, replace(self.pointer, key="password"), self.where)
         except (AwsFailed, ConfigError) as error:

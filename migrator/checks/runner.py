@@ -252,7 +252,7 @@ def _wire(suite: Suite) -> dict[str, Any]:
 
 
 def _login_fields(login: Login) -> dict[str, Any]:
-    secret = login.secret()
+    secret = login.settled().secret()
     return {
         "host": login.host,
         "port": login.port,

@@ -66,9 +66,11 @@ def needed(loaded: Config, environment: Environment, role: str, at: Where) -> tu
     """What the role must be allowed for the environment."""
     from migrator.aws.policy import ROLES, statements
 
-    texts = (loaded.signing.key_reference,)
+    journal = loaded.journal
+    texts = (loaded.signing.key_reference, journal.reference)
+    user = journal.login.user if journal.by_token and journal.login is not None else None
     [chosen] = [one for one in ROLES if one == role]
-    return statements(environment, chosen, at, also=tuple(text for text in texts if text))
+    return statements(environment, chosen, at, also=tuple(text for text in texts if text), journal=user)
 
 
 def where(environment: Environment, account: str | None) -> Where:

@@ -12,8 +12,15 @@ from pydantic import ValidationError
 from migrator.config import gate_settings, paths, problems, rds, references, services, targets
 from migrator.config import overrides as command_line
 from migrator.config.aws import AwsSettings
-from migrator.config.login import PasswordSource, Secret
-from migrator.config.models import ConfigFile, Environment, EnvironmentSettings, EnvironmentTable, FlagProvider
+from migrator.config.login import Login, PasswordSource, Secret
+from migrator.config.models import (
+    ConfigFile,
+    Environment,
+    EnvironmentSettings,
+    EnvironmentTable,
+    FlagProvider,
+    JournalTable,
+)
 from migrator.config.names import did_you_mean
 from migrator.config.problems import Keys, dotted
 from migrator.config.profiles import profile
@@ -58,11 +65,31 @@ class Config:
         if self._masks(table.url):
             return JournalSettings(login=None, shown=references.MASK, _read=lambda: references.MASK)
 
+        place = self._where(("journal", "password"))
+
         def password() -> Secret | None:
-            place = self._where(("journal", "password"))
             return None if table.password is None else Secret(self._resolved(table.password, place))
 
-        return services.journal(self._resolved(table.url, where), password, where=where, base=self.base)
+        found = services.journal(
+            self._resolved(table.url, where),
+            password,
+            where=where,
+            base=self.base,
+            later=self._journals_password(table, place),
+        )
+        return replace(found, reference=table.password, by_token=table.login == targets.RDS_IAM)
+
+    def _journals_password(self, table: JournalTable, place: str) -> Callable[[Login], PasswordSource] | None:
+        """Where the journal's password comes from, if it does not last. Raises: ConfigError."""
+        if table.login == targets.RDS_IAM:
+
+            def token(login: Login) -> PasswordSource:
+                targets.require_proof_of_server(login, lambda key: self._where(("journal", key)))
+                return self._asked(self._where(("journal", "login"))).token(login, self._own_aws())
+
+            return token
+        found = None if table.password is None else references.only_remote(table.password, where=place)
+        return None if found is None else lambda _: self._asked(place).password(found, self._own_aws(), where=place)
 
     @property
     def signing(self) -> SigningSettings:

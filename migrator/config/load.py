@@ -105,6 +105,7 @@ def _with(data: Mapping[str, object], services: Layer) -> dict[str, object]:
 def _check(file: ConfigFile, where: Callable[[Keys], str]) -> None:
     for section, table in (("journal", file.journal), ("signing", file.signing)):
         targets.refuse_plain_secrets(table, partial(_in, where, (section,)))
+    targets.refuse_unavailable(file.journal, partial(_in, where, ("journal",)))
     if file.defaults.url is not None:
         raise ConfigError(
             f"{where(('defaults', 'url'))}: all environments would be one database",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Secret:
@@ -49,6 +49,15 @@ class PasswordSource(Protocol):
         ...
 
 
+@runtime_checkable
+class RotatedSource(PasswordSource, Protocol):
+    """A source that remembers its password for a while, and can be asked anew."""
+
+    def renewed(self) -> Secret | None:
+        """The password as it stands there now, whatever is remembered. Raises: ConnectionFailed."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Login:
     """One database of one server, and who logs in. Never holds the password in plain sight."""
@@ -70,12 +79,22 @@ class Login:
         """The password of this moment, for one connection. Raises: ConnectionFailed where it cannot be had."""
         return None if self.password is None else self.password.current()
 
-    def settled(self) -> Login:
-        """The same with the password of this moment, for a child process that connects at once.
+    def renewed(self, refused: Secret | None) -> Secret | None:
+        """Another password than the one that the server refused: it may have been rotated. None where there is none.
 
         Raises: ConnectionFailed.
         """
-        return replace(self, password=self.secret())
+        source = self.password
+        found = source.renewed() if isinstance(source, RotatedSource) else None
+        return None if found == refused else found
+
+    def settled(self) -> Login:
+        """The same with the password of this moment, for a child process that connects at once and only once.
+
+        Raises: ConnectionFailed.
+        """
+        source = self.password
+        return replace(self, password=source.renewed() if isinstance(source, RotatedSource) else self.secret())
 
     def __str__(self) -> str:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"

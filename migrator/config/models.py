@@ -248,6 +248,8 @@ class LiquibaseTable(Settings):
 class JournalTable(Settings):
     """[journal]"""
 
+    login: Text | None = None
+    """rds-iam: a token of RDS instead of a password, made for every connection."""
     url: Text = "sqlite:///.migrator/journal.db"
     """sqlite:///path (relative to migrator.toml's folder) or postgresql://user@host/database."""
     password: Text | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from migrator.config import urls
-from migrator.config.login import Login, Secret
+from migrator.config.login import Login, PasswordSource, Secret
 from migrator.errors import ConfigError
 
 _LOOPBACK = ("localhost", "::1", "127.0.0.1")
@@ -23,14 +23,24 @@ class LiquibaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JournalAddress:
+    """A journal in PostgreSQL whose password does not last: it is asked for with every connection."""
+
+    url: str  # in SQLAlchemy's words, without a password
+    login: Login
+
+
+@dataclass(frozen=True, kw_only=True)
 class JournalSettings:
     login: Login | None  # of a journal in PostgreSQL; None for SQLite
     shown: str  # the URL without its password
-    _read: Callable[[], str | Secret] = field(repr=False)
+    _read: Callable[[], str | Secret | JournalAddress] = field(repr=False)
+    reference: str | None = None  # the text of its password in the file, as ${env:JOURNAL_PASSWORD}
+    by_token: bool = False  # of RDS, in place of a password
 
     @property
-    def url(self) -> str | Secret:
-        """In SQLAlchemy's words; a Secret where it may hold a password. Raises: ConfigError, ConnectionFailed."""
+    def url(self) -> str | Secret | JournalAddress:
+        """In SQLAlchemy's words; a Secret where it may hold a password. Raises: ConfigError."""
         return self._read()
 
 
@@ -47,8 +57,18 @@ class SigningSettings:
         return self._read()
 
 
-def journal(url: str, password: Callable[[], Secret | None], *, where: str, base: Path) -> JournalSettings:
-    """The journal's address; its password is asked for with its URL, not before. Raises: ConfigError."""
+def journal(
+    url: str,
+    password: Callable[[], Secret | None],
+    *,
+    where: str,
+    base: Path,
+    later: Callable[[Login], PasswordSource] | None = None,
+) -> JournalSettings:
+    """The journal's address; its password is asked for with its URL, not before.
+
+    `later`: where a password comes from that does not last. Raises: ConfigError.
+    """
     if url.startswith("sqlite:"):
         if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
             raise ConfigError(f"{where}: names no file", hint="write sqlite:///path/to/journal.db")
@@ -68,10 +88,14 @@ def journal(url: str, password: Callable[[], Secret | None], *, where: str, base
         host, options["host"] = "", login.host
     query = "&".join(f"{key}={quote(value, safe='')}" for key, value in options.items())
 
-    def read() -> Secret:
-        secret = password() or parsed.password
+    def address(secret: Secret | None) -> str:
         user = quote(login.user, safe="") + (f":{quote(secret.reveal(), safe='')}" if secret else "")
         text = f"postgresql+psycopg://{user}@{host}:{login.port}/{quote(login.database, safe='')}"
-        return Secret(f"{text}?{query}" if query else text)
+        return f"{text}?{query}" if query else text
+
+    def read() -> Secret | JournalAddress:
+        if later is None:
+            return Secret(address(password() or parsed.password))
+        return JournalAddress(url=address(None), login=replace(login, password=later(login)))
 
     return JournalSettings(login=login, shown=urls.render(login), _read=read)

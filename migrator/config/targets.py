@@ -37,7 +37,7 @@ def refuse_plain_secrets(
         )
 
 
-def refuse_unavailable(table: EnvironmentTable, where: Where) -> None:
+def refuse_unavailable(table: EnvironmentTable | JournalTable, where: Where) -> None:
     """The table asks for no way to log in that does not exist, and for one alone. Raises: ConfigError."""
     if table.login is None:
         return
@@ -69,7 +69,7 @@ def login(
         )
     parsed = urls.parse(table.url, where=where("url"), base=base)
     if table.login == RDS_IAM:
-        _require_proof_of_server(parsed.login, where)
+        require_proof_of_server(parsed.login, where)
     password = Secret(table.password) if table.password is not None else parsed.password
     if later is None and password is not None and "\0" in password.reveal():
         raise ConfigError(f"{where('password')}: holds a NUL character")
@@ -83,8 +83,11 @@ def login(
     )
 
 
-def _require_proof_of_server(target: Login, where: Where) -> None:
-    """A token is as good as a password: it is given to nobody who has not proved to be the server."""
+def require_proof_of_server(target: Login, where: Where) -> None:
+    """A token is as good as a password: it is given to nobody who has not proved to be the server.
+
+    Raises: ConfigError.
+    """
     mode = target.options.get("sslmode", "verify-full")
     if mode not in _PROVES_THE_SERVER:
         raise ConfigError(

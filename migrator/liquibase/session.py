@@ -86,7 +86,7 @@ class Liquibase:
         Raises: ConnectionFailed; ToolFailed when the worker is gone.
         """
         self._lines = Lines(options.root)
-        secret = login.secret()
+        secret = login.settled().secret()
         answer = self._call(
             "connect",
             timeout_s=_START_S,

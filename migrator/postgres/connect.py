@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
-from migrator.config.login import Login
+from migrator.config.login import Login, Secret
 from migrator.errors import ConnectionFailed, StepFailed
 from migrator.postgres.session import Row
 
@@ -165,13 +165,7 @@ def connect(
         "client_encoding": "UTF8",
         "connect_timeout": max(2, math.ceil(connect_timeout_s)),
     }
-    secret = login.secret()
-    if secret is not None:
-        parameters["password"] = secret.reveal()
-    try:
-        conn = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)  # type: ignore[arg-type]
-    except psycopg.Error as error:
-        raise _refusal(login, str(error)) from error
+    conn = _opened(login, parameters)
     name = f"{login.database} at {login.host}:{login.port} ({role})"
     try:
         with translated(f"the settings of a session on {name} were refused"):
@@ -263,6 +257,29 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise translate(error, doing) from error
+def _opened(login: Login, parameters: Mapping[str, str | int]) -> psycopg.Connection:
+    """A connection. A password that was rotated since it was asked for is asked for anew, once.
+
+    Raises: ConnectionFailed.
+    """
+    secret = login.secret()
+    try:
+        return _attempt(login, parameters, secret)
+    except ConnectionFailed as error:
+        renewed = login.renewed(secret) if error.code == "wrong_password" else None
+        if renewed is None:
+            raise
+    return _attempt(login, parameters, renewed)
+
+
+def _attempt(login: Login, parameters: Mapping[str, str | int], secret: Secret | None) -> psycopg.Connection:
+    given: dict[str, Any] = {**parameters} if secret is None else {**parameters, "password": secret.reveal()}
+    try:
+        return psycopg.connect(autocommit=True, prepare_threshold=None, **given)
+    except psycopg.Error as error:
+        raise _refusal(login, str(error)) from error
+
+
 
 
 def _set_up(conn: psycopg.Connection, *, read_only: bool) -> None:
@@ -309,6 +326,10 @@ def _system_certificates() -> Path | None:
 
 
 # What a refused connection says (libpq gives no SQLSTATE here) -> code, and what a person does next.
+    r"PAM authentication failed": (  # of a token of RDS
+        "wrong_password",
+        "GRANT rds_iam TO this user, and allow it rds-db:connect on this instance: `migrator aws policy`.",
+    ),
 _REFUSALS: Mapping[str, tuple[str, str]] = {
     r"password authentication failed": ("wrong_password", "Check the user and the password of this environment."),
     r"no password supplied|empty password": ("no_password", "Give the environment a password, by a reference."),

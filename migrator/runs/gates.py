@@ -8,7 +8,7 @@ from types import MappingProxyType
 from migrator.config.models import Environment
 from migrator.errors import Refused
 from migrator.plans.gate import GateState
-from migrator.runs import attested, drifted, linting, outside, planned, server_backups, windows
+from migrator.runs import attested, aws_credentials, drifted, linting, outside, planned, server_backups, windows
 from migrator.runs.run import Run
 
 # Name -> the gate, which returns what it saw in one sentence (None where the environment asks for nothing of it) and
@@ -21,6 +21,7 @@ GATES: Mapping[str, Callable[[Run], str | None]] = MappingProxyType(
         "drift": drifted.gate,
         "attestation": attested.gate,
         "findings": linting.gate,
+        "aws": aws_credentials.gate,
         "outside": outside.gate,
         "rds": server_backups.gate,
     }

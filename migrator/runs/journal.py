@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from migrator import __version__
 from migrator.config.login import Secret
+from migrator.config.services import JournalAddress
 from migrator.errors import Locked, MigratorError, Refused, StepFailed, Unfinished
 from migrator.failpoints import Effect, effect
 from migrator.runs import holder as holders
@@ -41,7 +42,7 @@ class Journal:
         self.where = where
 
     @classmethod
-    def open(cls, url: str | Secret, base: Path, *, read_only: bool = False) -> Journal:
+    def open(cls, url: str | Secret | JournalAddress, base: Path, *, read_only: bool = False) -> Journal:
         """The journal at `url` can be used; it was created if need be. A relative SQLite path is below `base`.
 
         With `read_only` nothing is created or written, and a journal that does not exist yet knows of no run.
@@ -50,7 +51,10 @@ class Journal:
         """
         from migrator.runs.journal_store import StoreFailed, locate, open_store
 
-        location = locate(url.reveal() if isinstance(url, Secret) else url, base)
+        if isinstance(url, JournalAddress):
+            location = locate(url.url, base, url.login)
+        else:
+            location = locate(url.reveal() if isinstance(url, Secret) else url, base)
         try:
             return cls(open_store(location, read_only=read_only), location.where)
         except StoreFailed as error:

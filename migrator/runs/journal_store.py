@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.pool import NullPool
 
-from migrator.errors import ConfigError
+from migrator.config.login import Login, Secret
+from migrator.errors import ConfigError, ConnectionFailed
 from migrator.failpoints import Effect, effect
 from migrator.runs.journal_tables import SCHEMA_VERSION, Transaction, metadata, schemas, versions
 
@@ -61,6 +62,8 @@ class Store:
                 yield connection
         except (exc.SQLAlchemyError, sqlite3.Error) as error:
             raise self._failed(error) from error
+        except ConnectionFailed as error:  # its password could not be had
+            raise StoreFailed(error.message, error.hint or "Check [journal] password.") from error
 
     @effect(Effect.JOURNAL_CREATE)
     def create(self) -> None:
@@ -189,10 +192,11 @@ class Location:
     where: str
     file: Path | None  # None: PostgreSQL
     url: sa.URL
+    login: Login | None = None  # whose password is asked for with every connection; None: it stands in the URL
 
 
-def locate(url: str, base: Path) -> Location:
-    """The place that `url` names; a relative SQLite path is below `base`.
+def locate(url: str, base: Path, login: Login | None = None) -> Location:
+    """The place that `url` names; a relative SQLite path is below `base`. `login`: see `Location`.
 
     Raises: ConfigError for a URL that names no journal.
     """
@@ -211,7 +215,7 @@ def locate(url: str, base: Path) -> Location:
             user = f"{parsed.username}@" if parsed.username else ""
             host = parsed.host or parsed.query.get("host") or "localhost"
             where = f"postgresql://{user}{host}:{parsed.port or 5432}/{parsed.database or ''}"
-            return Location(where=where, file=None, url=parsed)
+            return Location(where=where, file=None, url=parsed, login=login)
         case other:
             raise ConfigError(f"[journal] url: a journal is not kept in {other!r}.", hint=f"For example {_EXAMPLES}")
 
@@ -223,7 +227,7 @@ def open_store(location: Location, *, read_only: bool, clock: Callable[[], float
     """
     if location.file is not None:
         return _open_sqlite(location.file, read_only=read_only, clock=clock)
-    return _open_postgres(location.url, read_only=read_only, clock=clock)
+    return _open_postgres(location, read_only=read_only, clock=clock)
 
 
 def _open_sqlite(file: Path, *, read_only: bool, clock: Callable[[], float]) -> Store | None:
@@ -285,7 +289,8 @@ def _make_private(file: Path) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
-def _open_postgres(url: sa.URL, *, read_only: bool, clock: Callable[[], float]) -> Store | None:
+def _open_postgres(location: Location, *, read_only: bool, clock: Callable[[], float]) -> Store | None:
+    url = location.url
     arguments: dict[str, Any] = {
         "application_name": "migrator:journal",
         "connect_timeout": 10,
@@ -307,6 +312,9 @@ def _open_postgres(url: sa.URL, *, read_only: bool, clock: Callable[[], float]) 
         isolation_level="READ COMMITTED",
     )
 
+    if location.login is not None:
+        _ask_for_its_password(engine, location.login)
+
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("SET LOCAL statement_timeout = '30s'")
@@ -324,3 +332,22 @@ def _open_postgres(url: sa.URL, *, read_only: bool, clock: Callable[[], float]) 
         return store
     store.close()
     return None
+
+
+def _ask_for_its_password(engine: sa.Engine, login: Login) -> None:
+    """Every connection has the password of its moment; one that was rotated meanwhile is asked for anew, once."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: object, arguments: Any, options: dict[str, Any]) -> Any:
+        def attempt(secret: Secret | None) -> Any:
+            password = {} if secret is None else {"password": secret.reveal()}
+            return dialect.connect(*arguments, **{**options, **password})
+
+        secret = login.secret()
+        try:
+            return attempt(secret)
+        except dialect.loaded_dbapi.OperationalError as error:
+            renewed = login.renewed(secret) if "authentication failed" in str(error) else None
+            if renewed is None:
+                raise
+        return attempt(renewed)
