@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import yaml
 from typer.main import get_command
 
 from migrator.cli.app import app
+from migrator.postgres import embedded
 from tests.unit.test_reports_github import read_outputs
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +130,48 @@ def test_the_real_program_is_behind_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert "nowhere" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_job_has_masks_groups_outputs_and_a_summary(tmp_path: Path) -> None:
+    """The sample, by the script of the action: planned, tried, rehearsed and run by the real program."""
+    for name in ("changelogs", "checks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "migrator.toml", tmp_path)
+    try:
+        for command, more, outcome in (
+            ("plan", "--out\nplan.json", "planned"),
+            ("dry-run", "", "passed"),
+            ("rehearse", "--from=schema", "passed"),
+            ("run", "--yes", "migrated"),
+        ):
+            output, summary = tmp_path / f"{command}.output", tmp_path / f"{command}.md"
+            done = call(
+                "migrate.sh",
+                tmp_path,
+                MIGRATOR=str(PROGRAM),
+                COMMAND=command,
+                ENVIRONMENT="local",
+                CHANGELOG="changelogs/2026.01-base/changelog.sql",
+                PLAN="plan.json" if command == "run" else "",
+                ARGUMENTS=more,
+                GITHUB_ACTIONS="true",
+                GITHUB_OUTPUT=str(output),
+                GITHUB_STEP_SUMMARY=str(summary),
+                HOME=os.environ["HOME"],
+            )
+            assert done.returncode == 0, done.stderr
+            found = read_outputs(output)
+            assert (found["outcome"], found["exit-code"]) == (outcome, "0")
+            assert "::add-mask::" in done.stderr
+            secret = done.stderr.partition("::add-mask::")[2].splitlines()[0]
+            rest = done.stdout + done.stderr.replace(f"::add-mask::{secret}\n", "") + summary.read_text()
+            assert secret not in rest + output.read_text()
+        assert found["changesets-applied"] == "10"
+        assert Path(found["report"]).is_file()
+        assert done.stderr.count("::group::") == done.stderr.count("::endgroup::") > 3
+    finally:
+        embedded.ensure_running(tmp_path / ".migrator" / "pg").stop()
 
 
 @pytest.mark.parametrize(
@@ -366,6 +410,7 @@ def test_a_pull_request_is_linted_and_rehearsed(tmp_path: Path) -> None:
         GITHUB_ACTIONS="true",
         **{**env, "HOME": os.environ["HOME"]},
     )
+    embedded.ensure_running(tmp_path / ".migrator" / "pg").stop()
     comment = Path(read_outputs(output)["comment"]).read_text()
     assert done.returncode == 1, done.stdout + done.stderr
     assert comment.startswith("<!-- migrator -->\n")
