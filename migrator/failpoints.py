@@ -64,6 +64,8 @@ class Effect(StrEnum):
     LEDGER_PATHS = "ledger_paths"
     INDEX_DROP = "index_drop"
     ANALYZE = "analyze"
+    CAPTURE_ON = "capture_on"
+    CAPTURE_OFF = "capture_off"
     # Liquibase
     HOLD = "hold"
     UPDATE = "update"
@@ -72,6 +74,12 @@ class Effect(StrEnum):
     COMMIT = "commit"
     ROLLBACK = "rollback"
     STATEMENT = "statement"  # that the worker carries out on the migration's own connection
+    # data migrations
+    BACKFILL_LEDGER = "backfill_ledger"
+    BACKFILL_LOCK = "backfill_lock"
+    BACKFILL_STATE = "backfill_state"
+    BACKFILL_BATCH = "backfill_batch"
+    BACKFILL_COMMIT = "backfill_commit"
     # files
     BACKUP_FOLDER = "backup_folder"
     BACKUP_FILE = "backup_file"
