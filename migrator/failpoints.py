@@ -78,8 +78,6 @@ class Effect(StrEnum):
     BACKFILL_LEDGER = "backfill_ledger"
     BACKFILL_LOCK = "backfill_lock"
     BACKFILL_STATE = "backfill_state"
-    BACKFILL_BATCH = "backfill_batch"
-    BACKFILL_COMMIT = "backfill_commit"
     # files
     BACKUP_FOLDER = "backup_folder"
     BACKUP_FILE = "backup_file"

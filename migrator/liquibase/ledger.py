@@ -73,7 +73,7 @@ def read(session: Session, schema: str | None = None, *, table: str = TABLE) -> 
 
     `schema` None: the first schema of the search path that holds one. Raises: StepFailed.
     """
-    name = _found(session, schema, table)
+    name = found_table(session, schema, table)
     if name is None:
         return None
     there = _columns(session, name)
@@ -100,9 +100,9 @@ def put_back(
     What is the same already is not touched, so columns that others have added keep their values. One implicit
     transaction. Raises: StepFailed, also when there are rows to put back and no table.
     """
-    name = _found(session, schema, table)
+    name = found_table(session, schema, table)
     if rows is None:
-        tables = [found for found in (name, _found(session, schema, lock_table)) if found is not None]
+        tables = [found for found in (name, found_table(session, schema, lock_table)) if found is not None]
         if tables:
             session.execute(sql.SQL("DROP TABLE {}").format(sql.SQL(", ").join(tables)).as_string(None))
         return
@@ -129,7 +129,7 @@ def move(session: Session, schema: str | None, moves: Sequence[tuple[LedgerRow, 
 
     Raises: StepFailed, also when there is no ledger.
     """
-    name = _found(session, schema, table)
+    name = found_table(session, schema, table)
     if name is None:
         raise StepFailed(f"there is no ledger {table}", code="ledger_gone")
     update = sql.SQL("UPDATE {} SET filename = {} WHERE filename = {} AND id = {} AND author = {}")
@@ -146,7 +146,7 @@ def lock_holder(session: Session, schema: str | None = None, *, lock_table: str 
 
     The row outlives its holder: whether one lives is another question. Raises: StepFailed.
     """
-    name = _found(session, schema, lock_table)
+    name = found_table(session, schema, lock_table)
     if name is None:
         return None
     query = sql.SQL("SELECT lockedby, lockgranted::pg_catalog.text FROM {} WHERE locked").format(name)
@@ -157,7 +157,7 @@ def lock_holder(session: Session, schema: str | None = None, *, lock_table: str 
 @effect(Effect.LEDGER_RELEASE)
 def release(session: Session, schema: str | None = None, *, lock_table: str = LOCK_TABLE) -> None:
     """Nobody holds the changelog lock. Only for a holder of which no session is left. Safe to repeat."""
-    name = _found(session, schema, lock_table)
+    name = found_table(session, schema, lock_table)
     if name is not None:
         statement = sql.SQL("UPDATE {} SET locked = false, lockgranted = NULL, lockedby = NULL WHERE locked")
         session.execute(statement.format(name).as_string(None))
@@ -168,7 +168,8 @@ def stored_name(name: str) -> str:
     return name if name != name.upper() and name != name.lower() else name.lower()
 
 
-def _found(session: Session, schema: str | None, table: str) -> sql.Identifier | None:
+def found_table(session: Session, schema: str | None, table: str) -> sql.Identifier | None:
+    """The table, qualified: in `schema`, for None in the first of the search path that has it; None: in none."""
     table = stored_name(table)
     condition: sql.Composable
     if schema is not None:

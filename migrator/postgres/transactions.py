@@ -94,9 +94,9 @@ def acting_as(session: Session, role: str) -> Iterator[None]:
     session.execute("RESET ROLE")
 
 
-def statement(template: str, *parts: sql.Composable) -> str:
+def statement(template: str, *parts: sql.Composable, **named: sql.Composable) -> str:
     """The text of a statement, with its names and values quoted: a Session takes no parameters."""
-    return sql.SQL(template).format(*parts).as_string(None)
+    return sql.SQL(template).format(*parts, **named).as_string(None)
 
 
 def sqlstate(error: StepFailed) -> str | None:

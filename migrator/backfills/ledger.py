@@ -1,0 +1,458 @@
+"""What has been moved in this database: a table of the backfills and one of their ranges, beside Liquibase's ledger.
+
+A batch moves its rows and its range's cursor in one transaction. The state is read there too, under a lock that a
+change of the state waits for: once it is `paused`, no batch is under way.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal
+
+from psycopg import sql
+
+from migrator.backfills.definition import DECISIVE, Backfill
+from migrator.errors import Locked, Refused, StepFailed
+from migrator.failpoints import Effect, effect
+from migrator.liquibase import ledger as liquibase_ledger
+from migrator.postgres.session import Row, Session
+from migrator.postgres.transactions import statement
+
+TABLE = "migrator_backfills"
+RANGES = "migrator_backfill_ranges"
+Key = tuple[str, ...]  # one key, a text for every column
+Phase = Literal["move", "undo"]
+
+
+class State(StrEnum):
+    """A backfill that has no row is pending."""
+
+    RUNNING = "running"  # begun; also where the process that did it is gone
+    PAUSED = "paused"
+    MOVED = "moved"  # every range is done
+    VERIFIED = "verified"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One backfill as the database has it."""
+
+    name: str
+    checksum: str
+    table: str  # qualified and quoted
+    state: State
+    run_id: str  # of the run or command that began it
+    definition: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    rows_done: int = 0
+    batches: int = 0
+    total: int | None = None  # rows of the table when it began, as far as the server knew
+    ranges: int = 0
+    ranges_done: int = 0
+    rows_undone: int = 0
+    started_at: datetime
+    ended_at: datetime | None = None  # the last range was done
+    verified_at: datetime | None = None
+    paused_because: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state in (State.MOVED, State.VERIFIED)
+
+    def backfill(self) -> Backfill:
+        """As it was when it began, without its file: enough to undo it. Raises: pydantic.ValidationError."""
+        return Backfill.model_validate(dict(self.definition))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Keys above `low`, up to and with `high`; None: no limit on this side."""
+
+    low: Key | None = None
+    high: Key | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range(Bounds):
+    """A part of the keys that one worker at a time goes through."""
+
+    number: int
+    cursor: Key | None  # the last key that is done
+    done: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The names of the two tables, qualified."""
+
+    backfills: sql.Identifier
+    ranges: sql.Identifier
+
+    @property
+    def named(self) -> dict[str, sql.Composable]:
+        return {"backfills": self.backfills, "ranges": self.ranges}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtWork:
+    pid: int  # of the server's backend
+    application_name: str
+
+
+def is_backfill_ledger(table: str) -> bool:
+    """Whether a qualified name is one of these two tables."""
+    return table.rpartition(".")[2] in (TABLE, RANGES)
+
+
+def read(session: Session, schema: str | None = None) -> dict[str, Entry]:
+    """Every backfill that has begun in this database, by name; {} where there are no tables. Raises: StepFailed."""
+    tables = found(session, schema)
+    if tables is None:
+        return {}
+    entries = [_entry(row) for row in session.rows(statement(_READ, **tables.named))]
+    return {entry.name: entry for entry in entries}
+
+
+def refuse_changed(backfill: Backfill, entry: Entry | None) -> None:
+    """The file is what has begun here. Raises: Refused for another, as Liquibase refuses a changed checksum."""
+    if entry is None or entry.state is State.UNDONE or entry.checksum == backfill.checksum:
+        return
+    changed = [
+        name
+        for name, value in backfill.model_dump(mode="json").items()
+        if name in DECISIVE and entry.definition.get(name) != value
+    ]
+    raise Refused(
+        f"{backfill.file}: backfill {backfill.name} has begun in this database, and was changed since"
+        + (f" ({', '.join(changed)})." if changed else "."),
+        hint="Put the file back as it was, and write what is new as a backfill with a name of its own;"
+        f" or take this one back with `migrator backfill undo {backfill.name}` first.",
+        code="backfill_changed",
+        place=backfill.place,
+    )
+
+
+@effect(Effect.BACKFILL_LEDGER)
+def begin(
+    session: Session, schema: str | None, backfill: Backfill, *, table: str, run_id: str, total: int | None = None
+) -> Entry:
+    """The backfill has a row: a new one that is running, or the one that it had. Inside a transaction only.
+
+    One that was undone begins anew. Safe to repeat. Raises: Refused for a changed one and one that is being undone;
+    StepFailed.
+    """
+    tables = _created(session, schema)
+    entry = read(session, schema).get(backfill.name)
+    if entry is not None and entry.state is State.UNDOING:
+        raise Refused(
+            f"Backfill {backfill.name} is being undone.",
+            hint=f"Let that come to its end: `migrator backfill undo {backfill.name}`.",
+            code="backfill_undoing",
+            place=backfill.place,
+        )
+    refuse_changed(backfill, entry)
+    if entry is not None and entry.state is not State.UNDONE:
+        return entry
+    _delete(session, tables, backfill.name)
+    session.execute(
+        statement(
+            "INSERT INTO {backfills} (name, checksum, table_name, definition, state, run_id, total)"
+            " VALUES ({name}, {checksum}, {table}, {definition}, 'running', {run}, {total})",
+            **tables.named,
+            name=sql.Literal(backfill.name),
+            checksum=sql.Literal(backfill.checksum),
+            table=sql.Literal(table),
+            definition=sql.Literal(json.dumps(backfill.model_dump(mode="json"))),
+            run=sql.Literal(run_id),
+            total=sql.Literal(total),
+        )
+    )
+    return read(session, schema)[backfill.name]
+
+
+@effect(Effect.BACKFILL_LEDGER)
+def divide(session: Session, tables: Tables, name: str, ranges: Sequence[Bounds], phase: Phase = "move") -> None:
+    """The backfill is to go through these ranges, none of which is begun. Inside a transaction only."""
+    values = [
+        statement(
+            "({}, {}, {}, {}, {})",
+            sql.Literal(name),
+            sql.Literal(phase),
+            sql.Literal(number),
+            _json(bounds.low),
+            _json(bounds.high),
+        )
+        for number, bounds in enumerate(ranges, 1)
+    ]
+    session.execute(
+        statement(
+            "INSERT INTO {ranges} (name, phase, number, low, high) VALUES {values}",
+            **tables.named,
+            values=sql.SQL(", ").join(sql.SQL(value) for value in values),
+        )
+    )
+
+
+def ranges(session: Session, tables: Tables, name: str, phase: Phase = "move") -> list[Range]:
+    """The ranges of a backfill, in the order of their keys. Raises: StepFailed."""
+    rows = session.rows(
+        statement(
+            "SELECT number::text, low::text, high::text, cursor::text, done::text FROM {ranges}"
+            " WHERE name = {name} AND phase = {phase} ORDER BY {ranges}.number",
+            **tables.named,
+            name=sql.Literal(name),
+            phase=sql.Literal(phase),
+        )
+    )
+    return [
+        Range(number=int(number or 0), low=key_of(low), high=key_of(high), cursor=key_of(cursor), done=done == "true")
+        for number, low, high, cursor, done in rows
+    ]
+
+
+@effect(Effect.BACKFILL_STATE)
+def change(
+    session: Session,
+    schema: str | None,
+    name: str,
+    state: State,
+    *,
+    only_from: Sequence[State],
+    because: str | None = None,
+) -> Entry:
+    """The backfill is in this state, and no batch that knew another is under way. Safe to repeat.
+
+    `because`: who paused it, and why. Raises: Refused when it is in none of `only_from` (nor in it already);
+    StepFailed.
+    """
+    tables = found(session, schema)
+    if tables is not None:
+        session.execute(
+            statement(
+                "UPDATE {backfills} SET state = {state}, paused_because = {because},"
+                " ended_at = CASE WHEN {state} = 'moved' THEN coalesce(ended_at, clock_timestamp()) ELSE ended_at END,"
+                " verified_at = CASE WHEN {state} = 'verified' THEN clock_timestamp() ELSE verified_at END"
+                " WHERE name = {name} AND state = ANY ({before}) AND state <> {state}",
+                **tables.named,
+                state=sql.Literal(state.value),
+                because=sql.Literal(because),
+                name=sql.Literal(name),
+                before=sql.Literal([one.value for one in only_from]),
+            )
+        )
+    entry = read(session, schema).get(name)
+    if entry is None or entry.state is not state:
+        now = "has not begun in this database" if entry is None else f"is {entry.state}"
+        raise Refused(
+            f"Backfill {name} {now}; it cannot become {state}.",
+            hint="See `migrator backfill status`.",
+            code="backfill_state",
+        )
+    return entry
+
+
+def pause(session: Session, schema: str | None, name: str, because: str) -> Entry:
+    """No batch is under way, and none begins until `go_on`. Raises: Refused when it is not running; StepFailed."""
+    return change(session, schema, name, State.PAUSED, only_from=[State.RUNNING], because=because)
+
+
+def go_on(session: Session, schema: str | None, name: str) -> Entry:
+    """The backfill is running again. Raises: Refused when it was not paused; StepFailed."""
+    return change(session, schema, name, State.RUNNING, only_from=[State.PAUSED])
+
+
+@effect(Effect.BACKFILL_LEDGER)
+def forget(session: Session, schema: str | None, name: str) -> None:
+    """The backfill is as if it had never begun here; the tables go with the last one. Safe to repeat.
+
+    Raises: StepFailed.
+    """
+    tables = found(session, schema)
+    if tables is None:
+        return
+    _delete(session, tables, name)
+    if session.rows(statement("SELECT FROM {backfills} LIMIT 1", **tables.named)) == []:
+        session.execute(statement("DROP TABLE {backfills}, {ranges}", **tables.named))
+
+
+@effect(Effect.BACKFILL_LOCK)
+def lock(session: Session, name: str) -> None:
+    """This session is the one that is at work on the backfill, until it ends. Raises: Locked, naming who is."""
+    classid, objid = _lock_key(name)
+    got = session.rows(statement("SELECT pg_try_advisory_lock({}, {})", sql.Literal(classid), sql.Literal(objid)))
+    if got != [("t",)]:
+        other = at_work(session, name)
+        raise Locked(
+            f"Backfill {name} is at work in this database by another session"
+            + (f" ({other.application_name}, pid {other.pid})." if other else "."),
+            hint=f"Wait for it, or stop it with `migrator backfill pause {name}`.",
+            code="backfill_at_work",
+        )
+
+
+def unlock(session: Session, name: str) -> None:
+    """The session is not at work on it any more. Safe to repeat."""
+    classid, objid = _lock_key(name)
+    session.rows(statement("SELECT pg_advisory_unlock({}, {})", sql.Literal(classid), sql.Literal(objid)))
+
+
+def at_work(session: Session, name: str) -> AtWork | None:
+    """Who is moving or undoing this backfill now; None: nobody. Raises: StepFailed."""
+    classid, objid = _lock_key(name)
+    rows = session.rows(
+        statement(
+            "SELECT l.pid::text, a.application_name FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid <> pg_backend_pid()"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND l.classid::bigint = {}::bigint & 4294967295 AND l.objid::bigint = {}::bigint & 4294967295",
+            sql.Literal(classid),
+            sql.Literal(objid),
+        )
+    )
+    return AtWork(pid=int(rows[0][0] or 0), application_name=rows[0][1] or "unknown") if rows else None
+
+
+def found(session: Session, schema: str | None) -> Tables | None:
+    """The two tables; None where they are not there."""
+    backfills = liquibase_ledger.found_table(session, schema, TABLE)
+    parts = liquibase_ledger.found_table(session, schema, RANGES)
+    return Tables(backfills=backfills, ranges=parts) if backfills is not None and parts is not None else None
+
+
+def key_of(text: str | None) -> Key | None:
+    """A key from its JSON."""
+    return None if text is None else tuple(str(part) for part in json.loads(text))
+
+
+def _json(key: Key | None) -> sql.Composable:
+    return sql.NULL if key is None else sql.Literal(json.dumps(key))
+
+
+def _created(session: Session, schema: str | None) -> Tables:
+    tables = found(session, schema)
+    if tables is not None:
+        return tables
+    if schema is None:
+        [(schema,)] = session.rows("SELECT current_schema()")
+    if schema is None:
+        raise StepFailed(
+            "there is no schema in the search path for the backfills' tables",
+            code="no_schema",
+            hint="Name one as liquibase.schema, or let the role's search_path have one that exists.",
+        )
+    [(there,)] = session.rows(
+        statement(
+            "SELECT nspname FROM pg_namespace WHERE nspname IN ({}, {}) ORDER BY nspname = {} DESC LIMIT 1",
+            sql.Literal(schema),
+            sql.Literal(liquibase_ledger.stored_name(schema)),
+            sql.Literal(schema),
+        )
+    ) or [(schema,)]
+    tables = Tables(backfills=sql.Identifier(str(there), TABLE), ranges=sql.Identifier(str(there), RANGES))
+    session.execute(statement(_CREATE, **tables.named))
+    return tables
+
+
+def _delete(session: Session, tables: Tables, name: str) -> None:
+    session.execute(
+        statement(
+            "DELETE FROM {ranges} WHERE name = {name}; DELETE FROM {backfills} WHERE name = {name}",
+            **tables.named,
+            name=sql.Literal(name),
+        )
+    )
+
+
+def _lock_key(name: str) -> tuple[int, int]:
+    """Of this database: so are advisory locks."""
+    return _LOCK_CLASS, zlib.crc32(name.encode()) - 2**31
+
+
+def _entry(row: Row) -> Entry:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    return Entry(
+        name=str(values["name"]),
+        checksum=str(values["checksum"]),
+        table=str(values["table_name"]),
+        state=State(str(values["state"])),
+        run_id=str(values["run_id"]),
+        definition=json.loads(values["definition"] or "{}"),
+        rows_done=int(values["rows_done"] or 0),
+        batches=int(values["batches"] or 0),
+        total=None if values["total"] is None else int(values["total"]),
+        ranges=int(values["ranges"] or 0),
+        ranges_done=int(values["ranges_done"] or 0),
+        rows_undone=int(values["rows_undone"] or 0),
+        started_at=_time(values["started_at"]) or datetime.min.replace(tzinfo=UTC),
+        ended_at=_time(values["ended_at"]),
+        verified_at=_time(values["verified_at"]),
+        paused_because=values["paused_because"],
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+_LOCK_CLASS = 0x6D696766  # "migf"
+_COLUMNS = (
+    "name",
+    "checksum",
+    "table_name",
+    "state",
+    "run_id",
+    "definition",
+    "rows_done",
+    "batches",
+    "total",
+    "ranges",
+    "ranges_done",
+    "rows_undone",
+    "started_at",
+    "ended_at",
+    "verified_at",
+    "paused_because",
+)
+_READ = """
+SELECT b.name, b.checksum, b.table_name, b.state, b.run_id, b.definition::text,
+       coalesce(sum(r.rows_done) FILTER (WHERE r.phase = 'move'), 0)::text,
+       coalesce(sum(r.batches) FILTER (WHERE r.phase = 'move'), 0)::text, b.total::text,
+       count(r.number) FILTER (WHERE r.phase = 'move'), count(r.number) FILTER (WHERE r.phase = 'move' AND r.done),
+       coalesce(sum(r.rows_done) FILTER (WHERE r.phase = 'undo'), 0)::text,
+       to_json(b.started_at) #>> '{{}}', to_json(b.ended_at) #>> '{{}}', to_json(b.verified_at) #>> '{{}}',
+       b.paused_because
+FROM {backfills} b LEFT JOIN {ranges} r ON r.name = b.name
+GROUP BY b.name ORDER BY b.started_at, b.name"""
+_CREATE = """
+CREATE TABLE {backfills} (
+    name text PRIMARY KEY,
+    checksum text NOT NULL,
+    table_name text NOT NULL,
+    definition jsonb NOT NULL,
+    state text NOT NULL,
+    run_id text NOT NULL,
+    total bigint,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at timestamptz,
+    verified_at timestamptz,
+    paused_because text
+);
+CREATE TABLE {ranges} (
+    name text NOT NULL,
+    phase text NOT NULL,
+    number integer NOT NULL,
+    low jsonb,
+    high jsonb,
+    cursor jsonb,
+    rows_done bigint NOT NULL DEFAULT 0,
+    batches bigint NOT NULL DEFAULT 0,
+    done boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (name, phase, number)
+)"""
