@@ -13,9 +13,9 @@ from migrator.checks.readonly import read_only, sqlstate
 from migrator.checks.redaction import row_as_json
 from migrator.checks.results import CheckResult, Phase, Severity
 from migrator.checks.rules import RULE_WORDS, Invariant, Kind, load
-from migrator.checks.statement import NotOneStatement, single
 from migrator.errors import ConnectionFailed, StepFailed, TransactionLost
 from migrator.postgres.session import Row, Session
+from migrator.postgres.statement import NotOneStatement, single
 
 __all__ = ["Invariant", "Kind", "Measured", "judge", "judge_before", "load", "measure"]
 

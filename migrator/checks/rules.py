@@ -20,8 +20,8 @@ from pathlib import Path
 
 from migrator.checks.documents import complaint, read_text
 from migrator.checks.results import Phase, Severity
-from migrator.checks.statement import NotOneStatement, single
 from migrator.errors import ConfigError
+from migrator.postgres.statement import NotOneStatement, single
 
 RULE_WORDS = ("select", "with", "values", "table")
 """The words that a rule may begin with."""

@@ -12,11 +12,11 @@ from migrator.checks.documents import complaint
 from migrator.checks.readonly import read_only, sqlstate
 from migrator.checks.redaction import hides
 from migrator.checks.results import CheckResult, Phase
-from migrator.checks.statement import NotOneStatement, single
 from migrator.checks.suites import Suite
 from migrator.config.login import Login
 from migrator.errors import ConnectionFailed, StepFailed, TransactionLost
 from migrator.postgres.session import Row, Session
+from migrator.postgres.statement import NotOneStatement, single
 from migrator.processes import Child
 
 _START_S = 180.0  # importing takes 3 s; a cold disk and a busy machine take longer

@@ -16,7 +16,7 @@ from typing import Any, cast, get_args
 
 from migrator.checks.documents import Document, complaint, read
 from migrator.checks.results import Phase, Severity
-from migrator.checks.statement import NotOneStatement, single
+from migrator.postgres.statement import NotOneStatement, single
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 _SEVERITIES: tuple[Severity, ...] = get_args(Severity)

@@ -11,10 +11,10 @@ from psycopg import pq, sql
 from psycopg.abc import Loader
 
 from migrator.checks.dbapi import ResultSet
-from migrator.checks.statement import NotOneStatement, single
 from migrator.config.login import Login
 from migrator.errors import ConnectionFailed
 from migrator.postgres.connect import PgSession, connect
+from migrator.postgres.statement import NotOneStatement, single
 
 MAX_ROWS = 200_000
 """A check that wants more rows than this fails; it is never given a part of them."""

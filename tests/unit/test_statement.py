@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.checks.statement import NotOneStatement, single
+from migrator.postgres.statement import NotOneStatement, single, words
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,15 @@ def test_what_is_no_reading_statement_is_refused(sql: str, said: str) -> None:
 def test_a_rule_may_not_be_a_show() -> None:
     with pytest.raises(NotOneStatement, match="begins with SHOW"):
         single("show server_version", first_words=("select", "with"))
+
+
+def test_words_are_those_that_are_not_quoted_as_strings_or_commented() -> None:
+    sql = """-- with
+    WITH /* update */ "Batch" as (select 'delete' as "a""b", E'\\'merge' from Batch)"""
+    assert [word for word, _ in words(sql)] == ["with", "Batch", "as", "select", "as", 'a"b', "from", "batch"]
+
+
+def test_a_word_has_the_position_behind_it() -> None:
+    sql = '/* with */ with "B" as (select 1) select 2'
+    positions = dict(words(sql))
+    assert (sql[: positions["with"]], sql[: positions["B"]]) == ("/* with */ with", '/* with */ with "B"')

@@ -9,6 +9,7 @@ with `standard_conforming_strings = on`, which all of ours have.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 READING = ("select", "with", "values", "table", "show")
 
@@ -45,19 +46,9 @@ def single(sql: str, *, first_words: tuple[str, ...] = READING) -> str:
 
     Raises: NotOneStatement when there is none, more than one, one that begins otherwise, or an unclosed quote.
     """
-    if "\0" in sql:
-        raise NotOneStatement("holds a NUL character")
     end: int | None = None
     first: str | None = None
-    position = 0
-    while position < len(sql):
-        match = _TOKEN.match(sql, position)
-        kind = match.lastgroup if match else None
-        if match is None or kind is None:
-            raise NotOneStatement(f"cannot be read at character {position + 1}")
-        position = _end_of(sql, kind, match)
-        if kind in ("space", "line_comment", "block_comment"):
-            continue
+    for kind, match in _tokens(sql):
         if kind == "semicolon":
             if end is None and first is not None:
                 end = match.start()
@@ -71,6 +62,34 @@ def single(sql: str, *, first_words: tuple[str, ...] = READING) -> str:
     if first not in first_words:
         raise NotOneStatement(f"begins with {first.upper()}, not with {' or '.join(w.upper() for w in first_words)}")
     return sql if end is None else sql[:end]
+
+
+def words(sql: str) -> Iterator[tuple[str, int]]:
+    """Keywords and unquoted names in lower case, and quoted names as they are, each with the position behind it.
+
+    Raises: NotOneStatement for a NUL character and an unclosed quote.
+    """
+    for kind, match in _tokens(sql):
+        if kind == "word":
+            yield match.group().lower(), match.end()
+        elif kind == "quoted":
+            end = _end_of(sql, kind, match)
+            yield sql[match.end() : end - 1].replace('""', '"'), end
+
+
+def _tokens(sql: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """What is neither space nor comment; the match of what is quoted is only its beginning."""
+    if "\0" in sql:
+        raise NotOneStatement("holds a NUL character")
+    position = 0
+    while position < len(sql):
+        match = _TOKEN.match(sql, position)
+        kind = match.lastgroup if match else None
+        if match is None or kind is None:
+            raise NotOneStatement(f"cannot be read at character {position + 1}")
+        position = _end_of(sql, kind, match)
+        if kind not in ("space", "line_comment", "block_comment"):
+            yield kind, match
 
 
 def _end_of(sql: str, kind: str, match: re.Match[str]) -> int:
