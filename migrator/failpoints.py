@@ -78,6 +78,7 @@ class Effect(StrEnum):
     BACKFILL_LEDGER = "backfill_ledger"
     BACKFILL_LOCK = "backfill_lock"
     BACKFILL_STATE = "backfill_state"
+    BACKFILL_CANCEL = "backfill_cancel"  # of a batch that holds others up
     # files
     BACKUP_FOLDER = "backup_folder"
     BACKUP_FILE = "backup_file"
