@@ -36,7 +36,9 @@ class Entry:
 
     @property
     def downtime(self) -> str:
-        return "" if self.downtime_s is None else duration(self.downtime_s)
+        if self.downtime_s is not None:
+            return duration(self.downtime_s)
+        return "still on" if self.record.maintenance.started_at is not None else ""
 
 
 def render(records: Sequence[RunRecord], *, now: datetime) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from migrator import __version__
 from migrator.config.configuration import Config
 from migrator.config.login import Login
 from migrator.config.models import Environment
@@ -49,6 +50,7 @@ def new(
         changelog=changelog,
         direction=Direction.UPDATE if undo is None else Direction.ROLLBACK,
         started_at=now,
+        versions={"migrator": __version__},
         maintenance=MaintenanceRecord(mode=environment.maintenance.database),
     )
     return Run(

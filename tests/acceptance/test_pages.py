@@ -6,8 +6,12 @@ Needs Debian's Chromium; `make test-slow` installs it where it may (see tests/ch
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +25,8 @@ from tests.chromium import chromium
 from tests.unit.test_reports_markdown import STARTED, a_failed_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+INK, PAPER, INK_OF_DARK = (28, 30, 33), (255, 255, 255), (230, 232, 234)  # of page.css
 
 # What the browser says of the page, as the page itself cannot: it has no script.
 _PROBE = """
@@ -94,7 +100,7 @@ def test_a_report_is_whole_and_fits_any_window(tmp_path: Path, outcome: Outcome)
         samples.append(tmp_path, Sample(at=at, waiting=second % 4, longest_s=0.5, locked=2, unreadable=1))
     page = html.write(a_run(outcome), tmp_path / "report.html")
     papers = []
-    for width, dark in ((1100, False), (400, False), (1100, True)):
+    for width, dark in ((1280, False), (400, False), (1280, True), (400, True)):
         found = seen(page, width=width, dark=dark)
         assert found["wide"] == [], (width, found["wide"])
         assert found["requests"] == []
@@ -102,7 +108,7 @@ def test_a_report_is_whole_and_fits_any_window(tmp_path: Path, outcome: Outcome)
         assert found["bars"] >= 7
         assert str(found["title"]).startswith(str(found["h1"]))
         papers.append(found["paper"])
-    assert papers[0] == papers[1] != papers[2]
+    assert papers[0] == papers[1] != papers[2] == papers[3]
 
 
 def test_the_page_over_runs_fits_any_window(tmp_path: Path) -> None:
@@ -113,7 +119,35 @@ def test_the_page_over_runs_fits_any_window(tmp_path: Path) -> None:
         record.ended_at = record.started_at + timedelta(seconds=10 + number)
         records.append(record)
     page = overview.write(records, tmp_path / "history.html", now=STARTED)
-    for width in (1100, 400):
+    for width in (1280, 400):
         found = seen(page, width=width)
         assert found["wide"] == []
         assert found["bars"] == 80
+
+
+def test_a_report_is_printed_on_white_paper(tmp_path: Path) -> None:
+    """Also by one whose screen is dark."""
+    page = html.write(a_run(Outcome.ROLLED_BACK), tmp_path / "report.html")
+    paper = page.with_suffix(".pdf")
+    subprocess.run(
+        [
+            *chromium(tmp_path / "profile"),
+            "--blink-settings=preferredColorScheme=0",
+            "--no-pdf-header-footer",
+            f"--print-to-pdf={paper}",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        timeout=180,
+        check=True,
+    )
+    said = b"".join(_inflated(paper.read_bytes()))
+    fills = {tuple(round(255 * float(part)) for part in one.split()) for one in re.findall(rb"([\d. ]+) rg\b", said)}
+    assert {INK, PAPER} <= fills
+    assert INK_OF_DARK not in fills
+
+
+def _inflated(pdf: bytes) -> Iterator[bytes]:
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        with suppress(zlib.error):
+            yield zlib.decompress(stream)
