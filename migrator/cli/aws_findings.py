@@ -96,7 +96,7 @@ def _providers(config: Config, environment: Environment) -> Iterator[Finding]:
 
 
 def _servers(environment: Environment) -> Iterator[Finding]:
-    from migrator.runs import server_backups
+    from migrator.runs import rds_identity, server_backups
 
     kinds = server_backups.wanted(environment)
     if not kinds:
@@ -109,6 +109,13 @@ def _servers(environment: Environment) -> Iterator[Finding]:
         yield failed(", ".join(kinds), error)
         return
     yield Finding(name=", ".join(kinds), status="ok", detail=f"{found.id} ({found.summary}): {seen}")
+    if environment.login is not None and not rds_identity.is_reached_by(environment.login, found):
+        yield Finding(
+            name=", ".join(kinds),
+            status="warning",
+            detail=f"that {environment.login.host}, which the url names, is {found.id}, its name does not say",
+            remedy="`migrator plan` asks the server itself, and refuses another one",
+        )
 
 
 def _short(text: str) -> str:

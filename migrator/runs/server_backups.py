@@ -7,7 +7,6 @@ runbook that the report carries.
 from __future__ import annotations
 
 import json
-import socket
 import time
 
 from migrator.aws import Account
@@ -20,7 +19,7 @@ from migrator.config.models import Environment
 from migrator.config.rds import endpoint
 from migrator.errors import Refused, StepFailed
 from migrator.postgres.session import Session
-from migrator.runs import stores
+from migrator.runs import rds_identity, stores
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName
 from migrator.runs.run import Run
@@ -72,6 +71,8 @@ def gate(run: Run) -> str | None:
         server = server_of(run.environment)
         found = server.described()
         refuse_unfit(run.environment, server, found)
+        if not rds_identity.is_proven(run.login, found, run.the_admin()):
+            run.warn(f"Nothing but the configuration says that {_assumed(run, found)}: look whether it is so.")
         others = other_databases(run.the_admin(), run.database)
     except StepFailed as error:
         raise Refused(error.message, hint=error.hint, code=error.code) from error
@@ -135,21 +136,6 @@ def other_databases(admin: Session, database: str) -> list[str]:
     return [name for (name,) in rows if name is not None and name not in (*_OWN, database)]
 
 
-def is_reached_by(host: str, found: Described) -> bool:
-    """Whether the host of a URL is the server, by its name or by its address; False where that cannot be told."""
-    there = found.address.host
-    if host.lower() == there.lower():
-        return True
-    told = endpoint(host)
-    if told is not None and told.kind == "reader" and told.id == found.id:
-        return True
-    try:
-        ours, its = ({one[4][0] for one in socket.getaddrinfo(name, None)} for name in (host, there))
-    except OSError:
-        return False
-    return bool(ours & its)
-
-
 def begin(run: Run) -> None:
     """A snapshot has been asked for, where the environment wants one; RDS goes on with it by itself.
 
@@ -193,8 +179,8 @@ def finish(run: Run) -> str | None:
         facts["moment"] = run.now().isoformat()
     _publish(run, server, found, facts, began_at=began_at)
     run.prove(f"Backup at RDS of all of {found.id}: {'; '.join(notes)}.")
-    if not is_reached_by(run.login.host, found):
-        run.not_proven(f"That {run.login.host}, which the url names, is {found.id}: the configuration says so.")
+    if not _is_still_proven(run, found):
+        run.not_proven(f"That {_assumed(run, found)}: only the configuration says so.")
     if not run.offline:
         run.not_proven(f"That the backup of {found.id} is of the very moment of the fingerprints: others were writing.")
     return "; ".join(notes)
@@ -271,6 +257,18 @@ def _publish(run: Run, server: Server, found: Described, facts: dict[str, str], 
         )
     run.record.runbook = runbook(run.environment.name, own_id, found.id, others)
     run.save()
+
+
+def _is_still_proven(run: Run, found: Described) -> bool:
+    """As the gate asked; addresses may have changed since, by a failover."""
+    try:
+        return rds_identity.is_proven(run.login, found, run.the_admin())
+    except Refused:
+        return False
+
+
+def _assumed(run: Run, found: Described) -> str:
+    return f"{run.login.host}, which the url names, is {found.id}"
 
 
 def _recorded(run: Run) -> bool:

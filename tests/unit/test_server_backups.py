@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from migrator.backups.server import Address, Described
+from migrator.config.login import Login
 from migrator.config.rds import RdsSettings
 from migrator.errors import Refused
-from migrator.runs import server_backups
+from migrator.runs import rds_identity, server_backups
 from migrator.runs.byhand import beside
 
 HOST = "shop.c9akciq32.eu-central-1.rds.amazonaws.com"
@@ -64,7 +67,64 @@ def test_hosts_are_compared_whatever_their_case() -> None:
     ],
 )
 def test_server_is_known_by_its_name_or_address(host: str, there: str, *, expected: bool) -> None:
-    assert server_backups.is_reached_by(host, described(host=there)) is expected
+    login = Login(host=host, port=5432, database="shop", user="u")
+    assert rds_identity.is_reached_by(login, described(host=there)) is expected
+
+
+def test_another_port_of_the_same_address_is_another_server() -> None:
+    login = Login(host="localhost", port=15432, database="shop", user="u")
+    assert not rds_identity.is_reached_by(login, described(host="127.0.0.1"))
+
+
+class Asked:
+    """A server that says this of itself."""
+
+    def __init__(self, *row: str | None, aurora: str | None = None) -> None:
+        self.row, self.aurora = row, aurora
+
+    def rows(self, sql: str) -> list[tuple[str | None, ...]]:
+        return [(self.aurora,)] if "SELECT aurora" in sql else [self.row]
+
+
+THERE = {"db.internal": "10.0.0.7", HOST: "10.0.0.9", "public": "52.29.1.7"}
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "there", "expected"),
+    [
+        (("10.0.0.9", "16", "t", "f"), {"EngineVersion": "16.3"}, HOST, True),
+        (("10.0.0.8", "16", "t", "f"), {"EngineVersion": "16.3"}, HOST, "its address is 10.0.0.8"),
+        (("10.0.0.9", "15", "t", "f"), {"EngineVersion": "16.3"}, HOST, "it has PostgreSQL 15"),
+        (("10.0.0.9", "16", "f", "f"), {"EngineVersion": "16.3"}, HOST, "no server of RDS"),
+        (("10.0.0.8", "16", "t", "f"), {"EngineVersion": "16.3"}, "public", False),
+        (("10.0.0.8", "16", "t", "f"), {"EngineVersion": "16.3"}, "nowhere", False),
+        (
+            ("10.0.0.8", "16", "t", "t", "writer"),
+            {"DBClusterMembers": [{"DBInstanceIdentifier": "writer"}]},
+            HOST,
+            True,
+        ),
+        (("10.0.0.8", "16", "t", "t", "other"), {"DBClusterMembers": []}, HOST, "the instance other of Aurora"),
+    ],
+)
+def test_server_behind_a_name_of_ones_own_is_asked_who_it_is(
+    monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], settings: Any, there: str, expected: bool | str
+) -> None:
+    def led(host: str, _port: object) -> list[Any]:
+        if host not in THERE:
+            raise OSError
+        return [(None, None, None, "", (THERE[host], 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", led)
+    login = Login(host="db.internal", port=5432, database="shop", user="u")
+    found = replace(described(host=there), settings=settings)
+    session = cast("Any", Asked(*said[:4], aurora=said[4] if len(said) > 4 else None))
+    if isinstance(expected, bool):
+        assert rds_identity.is_proven(login, found, session) is expected
+        return
+    with pytest.raises(Refused, match=expected) as caught:
+        rds_identity.is_proven(login, found, session)
+    assert caught.value.code == "rds_another"
 
 
 def test_snapshot_that_was_only_begun_is_named_once() -> None:
