@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all sweep fuzz matrix check bench format docs lock sbom clean
+.PHONY: demo test test-slow test-all sweep fuzz matrix check bench format docs screenshot lock sbom clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the main job, on a sample database of an embedded PostgreSQL
@@ -50,6 +50,9 @@ format: $(READY)
 docs: $(READY)  ## the tables in docs/ and the report's schema, from the code
 	@$(BIN)/python docs/tables.py
 	@$(BIN)/python -c "from migrator.reports import json_report as j; j.SCHEMA_FILE.write_text(j.render_schema())"
+
+screenshot: $(READY)  ## the README's picture of a report, by Debian's Chromium
+	@$(BIN)/python docs/screenshot.py
 
 lock: $(READY)  ## resolve both locks anew from pyproject.toml: requirements-run.lock is without what only tests need
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
