@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,12 +23,32 @@ from migrator.errors import StepFailed
 from migrator.failpoints import Effect, effect
 from migrator.postgres import waits
 from migrator.postgres.connect import PgSession, application_name
+from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 
 ROLE = "backfill"  # with which the names of all sessions of a backfill begin
 _STALE_S = 0.1  # several workers may go by one look
 _LOOK_S = 0.25
 _RECENT = 0.7  # how much of the biggest batch counts from look to look
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lag:
+    """How far the replica is behind that is furthest behind."""
+
+    wal: int  # the server's own position
+    replica: str | None = None
+    behind_bytes: int | None = None  # None: there is no replica, or none whose position may be seen
+    hidden: bool = False  # there are replicas, and this login may not see where they are
+
+
+def lag(session: Session) -> Lag:
+    """Raises: StepFailed."""
+    rows = session.rows(_LAG)
+    known = [(int(behind), name or "") for _, name, behind in rows if behind is not None]
+    behind, replica = max(known, default=(None, None))
+    hidden = any(name is not None and behind is None for _, name, behind in rows)
+    return Lag(wal=int(rows[0][0] or 0), replica=replica, behind_bytes=behind, hidden=hidden)
 
 
 class Throttle:
@@ -125,15 +146,13 @@ class Throttle:
         return lag or load
 
     def _lag(self, session: PgSession) -> str | None:
-        rows = session.rows(_LAG)
-        self._measure(int(rows[0][0] or 0))
-        known = [(int(behind), name or "") for _, name, behind in rows if behind is not None]
-        if any(name is not None and behind is None for _, name, behind in rows):
+        found = lag(session)
+        self._measure(found.wal)
+        if found.hidden:
             self.unknown["replication lag"] = "this login is not in pg_monitor"
-        if not known:
-            self.lag_bytes = None
+        self.lag_bytes = found.behind_bytes
+        if self.lag_bytes is None:
             return None
-        self.lag_bytes, name = max(known)
         self.max_lag_bytes = max(self.lag_bytes, self.max_lag_bytes or 0)
         limit = self._backfill.max_lag_bytes
         if limit is None:
@@ -143,7 +162,7 @@ class Throttle:
         self._lagging = self.lag_bytes > (limit / 2 if self._lagging else limit - coming)
         if not self._lagging:
             return None
-        return f"replica {name}, {_megabytes(self.lag_bytes)} behind (limit {_megabytes(limit)})"
+        return f"replica {found.replica}, {_megabytes(self.lag_bytes)} behind (limit {_megabytes(limit)})"
 
     def _measure(self, wal: int) -> None:
         if self._wal is not None:

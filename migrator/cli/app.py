@@ -15,6 +15,7 @@ from migrator.cli import (
     approve,
     attestation,
     aws_commands,
+    backfill,
     backup_commands,
     boundary,
     check,
@@ -96,6 +97,7 @@ app.command()(history.history)
 app.command()(history.show)
 app.command()(demo.demo)
 app.add_typer(backup_commands.app, name="backup")
+app.add_typer(backfill.app, name="backfill")
 app.add_typer(attestation.app, name="attestation")
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(aws_commands.app, name="aws")

@@ -58,4 +58,16 @@ class Signals:
         self.check()
 
 
+class Heard(Signals):
+    """A signal is only remembered, for whoever asks between two pieces of work."""
+
+    def check(self) -> None:
+        """Raises: Interrupted when a signal has arrived, however often it is asked."""
+        if self._pending is not None:
+            raise Interrupted(f"{self._pending} arrived")
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._pending = signal.Signals(number).name
+
+
 signals = Signals()

@@ -1,0 +1,318 @@
+"""Backfills in a person's own hands: looked at, begun, paused, proven, taken back, and their captures removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from migrator.backfills import capture, inspection, ledger, mover, throttle, undoing, verifying
+from migrator.backfills.capture import Captured
+from migrator.backfills.definition import Backfill
+from migrator.backfills.inspection import Looked
+from migrator.backfills.ledger import AtWork, Entry, State
+from migrator.backfills.mover import Moved, Progress, Work
+from migrator.backfills.throttle import Lag
+from migrator.backfills.verifying import Verdict
+from migrator.config.configuration import Config
+from migrator.config.login import Login
+from migrator.config.models import Environment
+from migrator.errors import Locked, Refused
+from migrator.liquibase import ledger as liquibase_ledger
+from migrator.postgres import connect, fence, sessions
+from migrator.postgres.connect import PgSession
+from migrator.postgres.session import Session
+from migrator.postgres.transactions import transaction
+from migrator.runs import opening
+from migrator.runs.run import MANUAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """Where the backfills are, and the id by which this command's sessions are known."""
+
+    environment: Environment
+    login: Login
+    run_id: str
+
+    @property
+    def schema(self) -> str | None:
+        """Of Liquibase's ledger, and so of the backfills'."""
+        return self.environment.liquibase_schema or self.environment.default_schema
+
+    @property
+    def work(self) -> Work:
+        return Work(login=self.login, schema=self.schema, run_id=self.run_id, connect=self.session)
+
+    def session(self, role: str, *, read_only: bool = False, database: str | None = None) -> PgSession:
+        return connect.connect(
+            self.login,
+            role=role,
+            run_id=self.run_id,
+            read_only=read_only,
+            database=database,
+            connect_timeout_s=self.environment.limits.connect_timeout_s,
+        )
+
+    def looking(self) -> PgSession:
+        """A session that cannot write."""
+        return self.session("backfill-status", read_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What `run` would do, and what is in its way."""
+
+    backfill: Backfill
+    has_come: bool  # the changeset of `after` has run here
+    looked: Looked
+    entry: Entry | None
+
+    @property
+    def is_in_the_way(self) -> bool:
+        return bool(self.looked.problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a backfill is in this database."""
+
+    entry: Entry
+    at_work: AtWork | None
+    captured: Captured | None
+    lag: Lag
+    now: datetime  # by the server's clock
+
+    @property
+    def is_left_behind(self) -> bool:
+        return self.entry.state in (State.RUNNING, State.UNDOING) and self.at_work is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    backfill: Backfill
+    moved: Moved | None  # None: there was nothing left to move
+    verdict: Verdict
+    captured: bool
+
+
+def opened(config: Config, environment: Environment) -> Database:
+    """Nothing has been asked of the database yet."""
+    login = opening.login_of(config, environment)
+    return Database(environment=environment, login=login, run_id=opening.new_id(datetime.now().astimezone()))
+
+
+def plan(database: Database, backfill: Backfill) -> Planned:
+    """Only reads. Raises: StepFailed."""
+    with closing(database.looking()) as session:
+        has_come = _has_run(session, database.schema, backfill)
+        look = inspection.look if has_come else inspection.of_table
+        looked = look(session, backfill)
+        if not has_come:
+            looked = replace(looked, problems=(*inspection.of_file(backfill), *looked.problems))
+        return Planned(
+            backfill=backfill,
+            has_come=has_come,
+            looked=looked,
+            entry=ledger.read(session, database.schema).get(backfill.name),
+        )
+
+
+def standing(database: Database) -> list[Standing]:
+    """Every backfill that the database knows, the latest first. Only reads. Raises: StepFailed."""
+    with closing(database.looking()) as session:
+        lag = throttle.lag(session)
+        [(now,)] = session.rows("SELECT clock_timestamp()")
+        found = [
+            Standing(
+                entry=entry,
+                at_work=ledger.at_work(session, entry.name),
+                captured=capture.read(session, entry.name),
+                lag=lag,
+                now=datetime.fromisoformat(now or ""),
+            )
+            for entry in ledger.read(session, database.schema).values()
+        ]
+    return sorted(found, key=lambda one: one.entry.started_at, reverse=True)
+
+
+def known(database: Database, name: str) -> Standing:
+    """Raises: Refused for a name that the database does not know."""
+    found = {one.entry.name: one for one in standing(database)}
+    if name not in found:
+        raise Refused(
+            f"No backfill {name} has begun in {database.login.database}.",
+            hint=f"It knows: {', '.join(sorted(found)) or 'none'}. Begin one with: migrator backfill run {name} "
+            f"--env {database.environment.name}",
+            code="no_backfill",
+        )
+    return found[name]
+
+
+def run(
+    database: Database,
+    backfill: Backfill,
+    *,
+    on_progress: Callable[[Progress], None],
+    check: Callable[[], None],
+    nobody_writes: bool = False,
+) -> Done:
+    """All rows are moved and verified, and what others write is caught. Carries on where it was left.
+
+    Raises: Refused before anything is written; Locked; Interrupted; MigrationFailed; StepFailed.
+    """
+    with closing(database.session("backfill")) as session:
+        _refuse_a_run(database)
+        _refuse_too_early(session, database, backfill)
+        entry = ledger.read(session, database.schema).get(backfill.name)
+        ledger.refuse_changed(backfill, entry)
+        inspection.refuse(inspection.look(session, backfill).problems)
+        if not nobody_writes:
+            _refuse_uncaught(database, backfill)
+        moved = None
+        if entry is None or not entry.is_complete:
+            _install(session, backfill)
+            _wake(session, database, entry)
+            moved = mover.move(backfill, database.work, on_progress=on_progress, check=check)
+        verdict = verifying.verify(session, backfill, database.schema)
+        captured = capture.is_installed(session, backfill)
+    return Done(backfill=backfill, moved=moved, verdict=verdict, captured=captured)
+
+
+def pause(database: Database, name: str, because: str) -> Entry:
+    """No batch is under way, and none begins until somebody resumes it. Raises: Refused; StepFailed."""
+    known(database, name)
+    with closing(database.session("backfill-control")) as session, transaction(session):
+        return ledger.pause(session, database.schema, name, because)
+
+
+def go_on(database: Database, name: str) -> AtWork | None:
+    """It is paused no longer. Who is at work on it; None: nobody, so it is to be run. Raises: Refused; StepFailed."""
+    found = known(database, name)
+    with closing(database.session("backfill-control")) as session:
+        if found.entry.state is State.PAUSED:
+            with transaction(session):
+                ledger.go_on(session, database.schema, name)
+        return ledger.at_work(session, name)
+
+
+def verify(database: Database, backfill: Backfill) -> Verdict:
+    """What its question finds now; a clean answer is noted where all rows are moved. Raises: StepFailed."""
+    with closing(database.session("backfill-verify")) as session:
+        ledger.refuse_changed(backfill, ledger.read(session, database.schema).get(backfill.name))
+        return verifying.verify(session, backfill, database.schema)
+
+
+def undo(
+    database: Database, backfill: Backfill, *, on_progress: Callable[[Progress], None], check: Callable[[], None]
+) -> Moved:
+    """What was moved is taken back, and nothing of the capture is left. Carries on where it was left.
+
+    Raises: Refused; Locked; Interrupted; MigrationFailed; StepFailed.
+    """
+    found = known(database, backfill.name)
+    _refuse_a_run(database)
+    if found.at_work is not None:
+        raise Locked(
+            f"Backfill {backfill.name} is at work ({found.at_work.application_name}, pid {found.at_work.pid}).",
+            hint=f"Pause it and end its process first: migrator backfill pause {backfill.name} "
+            f"--env {database.environment.name}",
+            code="backfill_at_work",
+        )
+    with closing(database.session("backfill")) as session:
+        if found.captured is not None and backfill.undo_statement is not None:
+            capture.turn_back(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
+        undone = undoing.undo(backfill, database.work, on_progress=on_progress, check=check)
+        capture.remove(session, backfill.name, lock_timeout_s=backfill.lock_timeout_s)
+    return undone
+
+
+def finish(database: Database, backfill: Backfill) -> Verdict:
+    """The backfill is proven now, and nothing of its capture is left: rows that come later are the application's.
+
+    With violations nothing is removed. Raises: Refused where it is not complete; StepFailed.
+    """
+    found = known(database, backfill.name)
+    if not found.entry.is_complete:
+        raise Refused(
+            f"Backfill {backfill.name} is {found.entry.state}: what is written to {found.entry.table} is still to be "
+            "caught.",
+            hint=f"Carry it to its end first: migrator backfill resume {backfill.name} "
+            f"--env {database.environment.name}",
+            code="backfill_incomplete",
+        )
+    verdict = verify(database, backfill)
+    if not verdict.violations:
+        with closing(database.session("backfill")) as session:
+            capture.remove(session, backfill.name, lock_timeout_s=backfill.lock_timeout_s)
+    return verdict
+
+
+def _install(session: PgSession, backfill: Backfill) -> None:
+    if backfill.capture == "trigger":
+        capture.install(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
+
+
+def _wake(session: PgSession, database: Database, entry: Entry | None) -> None:
+    """One that was paused goes on: that is what `run` was asked for."""
+    if entry is not None and entry.state is State.PAUSED:
+        with transaction(session):
+            ledger.go_on(session, database.schema, entry.name)
+
+
+def _has_run(session: Session, schema: str | None, backfill: Backfill) -> bool:
+    rows = liquibase_ledger.read(session, schema) or []
+    wanted = backfill.after.strip()
+    return any(
+        wanted in (short := f"{row.id}::{row.author}", f"{row.path}::{short}", f"{short}::{row.path}") for row in rows
+    )
+
+
+def _refuse_too_early(session: Session, database: Database, backfill: Backfill) -> None:
+    if not _has_run(session, database.schema, backfill):
+        raise Refused(
+            f"Backfill {backfill.name} follows the changeset {backfill.after}, which has not run in "
+            f"{database.login.database}.",
+            hint=f"Run its changelog: migrator run CHANGELOG --env {database.environment.name}",
+            code="backfill_after",
+            place=backfill.place,
+        )
+
+
+def _refuse_a_run(database: Database) -> None:
+    """Raises: Locked while a run is at work, Refused where one was left behind with its fence up."""
+    with closing(
+        database.session("backfill-control", database=database.environment.maintenance_database, read_only=True)
+    ) as admin:
+        holder = sessions.holder(admin, database.login.database)
+        found = fence.read(admin, database.login.database)
+    if holder is not None:
+        raise Locked(
+            f"A run holds the database {database.login.database}: {holder}.",
+            hint=f"See what it does with: migrator status --env {database.environment.name}",
+        )
+    if found is not None and found.run_id != MANUAL:
+        raise Refused(
+            f"{database.login.database} is fenced ({found.mode.value}) by run {found.run_id}, which has not ended.",
+            hint=f"End it first: migrator recover --env {database.environment.name}",
+        )
+
+
+def _refuse_uncaught(database: Database, backfill: Backfill) -> None:
+    """Raises: Refused where others may write and nothing is said of how that is caught."""
+    if backfill.capture != "none":
+        return
+    with closing(
+        database.session("backfill-control", database=database.environment.maintenance_database, read_only=True)
+    ) as admin:
+        if fence.read(admin, database.login.database) is not None:
+            return
+    raise Refused(
+        f"{backfill.file}: backfill {backfill.name} does not say how rows are caught that others write meanwhile.",
+        hint='Write capture = "trigger" (a trigger on the table carries them along) or capture = "application" (it '
+        "writes old and new alike) into the file; or hold users off first with `migrator maintenance on`; "
+        "or give --nobody-writes.",
+        code="backfill_capture",
+        place=backfill.place,
+    )
