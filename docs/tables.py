@@ -26,11 +26,13 @@ from migrator.config.rds import RdsSettings
 from migrator.config.sources import flatten
 from migrator.config.store import StoreSettings
 from migrator.config.task import TaskSettings
+from migrator.errors import ConfigError, MigratorError, UsageError
 from migrator.plans.attestation import Loss
 from migrator.plans.findings import Rule, squawk
 from migrator.plans.findings.finder import FAMILIES
 from migrator.plans.gate import GateState
 from migrator.rehearsals import record as rehearsal
+from migrator.reports import verdict
 from migrator.runs import record
 
 FOLDER = Path(__file__).parent
@@ -175,6 +177,12 @@ def _squawk(rules: Mapping[str, str], head: str) -> Callable[[], str]:
     return table
 
 
+def _exit_codes() -> str:
+    told = [(error.exit_code, error.code, what) for error, what in _BEFORE_A_RUN.items()]
+    told += [(outcome.exit_code, outcome.value, verdict.HEADLINES[outcome]) for outcome in record.Outcome]
+    return _table(["code", "outcome", "what it is called"], [[str(c), f"`{o}`", w] for c, o, w in sorted(told)])
+
+
 def _kind(annotation: object) -> str:
     if isinstance(annotation, UnionType):
         return " or ".join(_kind(one) for one in get_args(annotation))
@@ -199,6 +207,11 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join("|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in cells)
 
 
+_BEFORE_A_RUN: dict[type[MigratorError], str] = {
+    MigratorError: "A bug in migrator, told as an error",
+    UsageError: "Wrong arguments, told as an error",
+    ConfigError: "A configuration that cannot be used, told as an error",
+}
 _TITLES: dict[type[BaseModel], str] = {
     record.Proof: "proof",
     record.StepRecord: "steps",
@@ -228,6 +241,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "ssm": _plain(aws_maintenance.SsmProvider),
     "aws": _plain(AwsSettings),
     "store": _plain(StoreSettings),
+    "exit-codes": _exit_codes,
     "rds": _plain(RdsSettings),
     "task": _plain(TaskSettings),
     "maintenance-window": _plain(models.MaintenanceWindow),

@@ -20,7 +20,7 @@ class Tone(StrEnum):
     BAD = "bad"  # a person is needed
 
 
-_HEADLINES = {
+HEADLINES = {
     Outcome.MIGRATED: "Migrated and verified",
     Outcome.NOTHING_TO_DO: "Nothing to do",
     Outcome.REFUSED: "Refused",
@@ -104,7 +104,7 @@ class Verdict:
         outcome = record.outcome
         if outcome is None:
             return cls(tone=Tone.CAUTION, headline="The run has not ended", database=_where_it_stands(record))
-        headline = _of_kind(_HEADLINES_OF, record).get(outcome, _HEADLINES[outcome])
+        headline = _of_kind(_HEADLINES_OF, record).get(outcome, HEADLINES[outcome])
         if outcome is Outcome.INTERRUPTED and not _had_effect(record):
             headline = "An earlier run has not ended" if _is_anothers(record) else "Interrupted"
         return cls(tone=_TONES.get(outcome, Tone.CAUTION), headline=headline, database=_state(outcome, record))
