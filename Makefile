@@ -29,7 +29,7 @@ fuzz: $(READY)  ## hostile input, many times more of it than in the suite
 matrix: $(READY)  ## every fault, what is expected and what is seen: build/matrix.md
 	@MIGRATOR_CUT_S=30 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -p tests.matrix.plugin $$($(BIN)/python -m tests.matrix)
 
-check: $(READY)  ## lint, types, layers, workflows, the image's recipe, licences
+check: $(READY)  ## lint, types, layers, workflows, the image's recipe, licences, pages that are stale
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -39,6 +39,7 @@ check: $(READY)  ## lint, types, layers, workflows, the image's recipe, licences
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/python supply/licences.py
+	@$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_reports_json.py
 
 bench: $(READY)  ## a guarded run beside the plain script that it replaces
 	@$(BIN)/python benchmarks/guarded_run.py

@@ -107,6 +107,39 @@ def test_an_input_that_is_no_name_is_refused(tmp_path: Path, echo: Path, name: s
 
 
 @pytest.mark.parametrize("value", HOSTILE)
+def test_a_working_directory_is_a_folder_or_nothing(tmp_path: Path, echo: Path, value: str) -> None:
+    done = call("migrate.sh", tmp_path, MIGRATOR=str(echo), COMMAND="run", WORKING_DIRECTORY=value)
+    assert done.returncode != 0
+    assert not list(tmp_path.rglob("arguments.json"))
+    assert not (tmp_path / "HARM").exists()
+
+
+def test_the_program_is_installed_by_hash_and_once(tmp_path: Path) -> None:
+    """With a Python that writes down what it is asked for, and makes an environment of itself."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!{sys.executable}
+import pathlib, shutil, sys
+with open({str(tmp_path / "calls")!r}, "a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+if sys.argv[1:3] == ["-m", "venv"]:
+    (pathlib.Path(sys.argv[-1]) / "bin").mkdir(parents=True)
+    shutil.copy(__file__, pathlib.Path(sys.argv[-1]) / "bin" / "python")
+"""
+    )
+    python.chmod(0o755)
+    for again in (False, True):
+        output = tmp_path / f"output-{again}"
+        done = call("install.sh", tmp_path, PYTHON=str(python), RUNNER_TEMP=str(tmp_path), GITHUB_OUTPUT=str(output))
+        assert done.returncode == 0, done.stderr
+        assert read_outputs(output)["migrator"].startswith(f"{tmp_path}/migrator/")
+    made, requirements, itself = (tmp_path / "calls").read_text().splitlines()
+    assert made.startswith("-m venv --clear")
+    assert "--require-hashes -r" in requirements
+    assert "--no-deps --no-build-isolation" in itself
+
+
+@pytest.mark.parametrize("value", HOSTILE)
 def test_an_argument_is_passed_on_as_it_is(tmp_path: Path, echo: Path, value: str) -> None:
     done = call("migrate.sh", tmp_path, MIGRATOR=str(echo), COMMAND="run", ARGUMENTS=value)
     assert done.returncode == 0, done.stderr
@@ -358,6 +391,17 @@ def test_there_is_one_comment_and_it_is_updated(tmp_path: Path, github: Path) ->
     found = [one["body"] for one in json.loads((tmp_path / "comments.json").read_text())]
     assert found == ["Looks good to me", "<!-- migrator -->\nsecond"]
     assert not (tmp_path / "HARM").exists()
+
+
+def test_a_comment_is_cut_where_it_may_be(tmp_path: Path, github: Path) -> None:
+    comment, summary = tmp_path / "comment.md", tmp_path / "summary"
+    comment.write_text("<!-- migrator -->\n" + "ä" * 600_000)
+    env = {"REPOSITORY": "acme/shop", "NUMBER": "7", "COMMENT": str(comment), "GITHUB_STEP_SUMMARY": str(summary)}
+    done = call("comment.sh", tmp_path, PATH=f"{github}:{os.environ['PATH']}", **env)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads((tmp_path / "comments.json").read_text())
+    assert 59_990 < len(found["body"].encode()) <= 60_000
+    assert 999_990 < len(summary.read_text().encode()) <= 1_000_000
 
 
 def test_without_the_right_to_comment_the_job_goes_on(tmp_path: Path) -> None:
