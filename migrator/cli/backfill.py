@@ -276,7 +276,8 @@ def undo(
     if as_json:
         output.json_result({"name": name, **views.moved_json(undone), "exit_code": 0})
     else:
-        output.result(views.moved(undone, "undone"))
+        for line in views.moved(undone, "undone"):
+            output.result(line)
 
 
 @app.command()

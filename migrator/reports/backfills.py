@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from migrator.reports.wording import count, duration, one_line, size
 from migrator.runs.byhand.backfilling import Done, Planned, Standing
 
 _STEP = 12  # width of the words in front
+_WIDTH = 80
 
 
 def progress(found: Progress) -> str:
@@ -34,21 +36,22 @@ def plan(found: Planned, *, env: str) -> list[str]:
     backfill = found.backfill
     lines = [f"{backfill.name} ({backfill.file})"]
     lines += [
-        _told("after", f"{backfill.after}, which has {'' if found.has_come else 'not '}run here"),
-        _told("walks", f"{backfill.table}{_about(found)}, by {', '.join(backfill.key)}"),
+        *_told("after", f"{backfill.after}, which has {'' if found.has_come else 'not '}run here"),
+        *_told("walks", f"{backfill.table}{_about(found)}, by {', '.join(backfill.key)}"),
     ]
     if backfill.where:
-        lines.append(_told("where", backfill.where))
+        lines += _told("where", backfill.where)
     lines += [
-        _told("does", backfill.statement or f"Python's {backfill.python}"),
-        _told("proof", backfill.verify),
-        _told("writers", _writers(backfill)),
-        _told("way back", _way_back(backfill)),
-        _told("pace", _pace(backfill)),
-        _told("state", "pending" if found.entry is None else found.entry.state.value),
+        *_told("does", backfill.statement or f"Python's {backfill.python}"),
+        *_told("proof", backfill.verify),
+        *_told("writers", _writers(backfill)),
+        *_told("way back", _way_back(backfill)),
+        *_told("pace", _pace(backfill)),
+        *_told("state", "pending" if found.entry is None else found.entry.state.value),
     ]
     for problem in found.looked.problems:
-        lines += [f"  refused: {one_line(problem.message)}", f"    {problem.hint}"]
+        lines += _wrapped(f"  refused: {problem.message}", 4)
+        lines += _wrapped(f"    {problem.hint}", 4)
     if not found.looked.problems:
         complete = found.entry is not None and found.entry.is_complete
         lines.append(f"  next: {_next_of_plan(found, env)}" if not complete else "  nothing is left to do")
@@ -84,10 +87,10 @@ def status(found: Sequence[Standing], *, env: str) -> list[str]:
     for one in found:
         entry = one.entry
         lines.append(f"{entry.name}: {_state(one)}")
-        lines.append(_told("rows", f"{_rows(entry.rows_done, entry.total)} of {entry.table}, {_pace_so_far(one)}"))
+        lines += _told("rows", f"{_rows(entry.rows_done, entry.total)} of {entry.table}, {_pace_so_far(one)}")
         if entry.rows_undone:
-            lines.append(_told("undone", count(entry.rows_undone, "row")))
-        lines.append(_told("writers", _captured(one)))
+            lines += _told("undone", count(entry.rows_undone, "row"))
+        lines += _told("writers", _captured(one))
         following = next_command(one, env=env)
         if following is not None:
             lines.append(f"  next: {following}")
@@ -143,13 +146,13 @@ def next_command(one: Standing, *, env: str) -> str | None:
 
 def done(found: Done, *, env: str) -> list[str]:
     """What `run` did, and found."""
-    lines = [moved(found.moved, "moved")] if found.moved is not None else [f"{found.backfill.name}: nothing was left"]
+    lines = moved(found.moved, "moved") if found.moved is not None else [f"{found.backfill.name}: nothing was left"]
     lines += verdict(found.backfill.name, found.verdict)
     if found.captured and not found.verdict.violations:
-        lines.append(
-            f"Its trigger stays on {found.backfill.table} until the contract: "
-            f"migrator backfill finish {found.backfill.name} --env {env}"
-        )
+        lines += [
+            f"  its trigger stays on {found.backfill.table} until the contract, or until:",
+            f"  migrator backfill finish {found.backfill.name} --env {env}",
+        ]
     return lines
 
 
@@ -162,15 +165,15 @@ def done_json(found: Done) -> dict[str, object]:
     }
 
 
-def moved(found: Moved, what: str) -> str:
+def moved(found: Moved, what: str) -> list[str]:
     rate = found.rows / found.duration_s if found.duration_s else 0.0
     text = f"{found.name}: {count(found.rows, 'row')} {what} in {duration(found.duration_s)}"
-    text += f" ({count(found.batches, 'batch', 'batches')}, {rate:,.0f} rows/s)"
+    lines = [text + f" ({count(found.batches, 'batch', 'batches')}, {rate:,.0f} rows/s)"]
     if found.waited_s >= 0.1:
-        text += f", {duration(found.waited_s)} of it held back"
+        lines.append(f"  held back for {duration(found.waited_s)} of it")
     if found.max_lag_bytes is not None:
-        text += f", largest lag {size(found.max_lag_bytes)}"
-    return text
+        lines.append(f"  largest replication lag: {size(found.max_lag_bytes)}")
+    return lines
 
 
 def moved_json(found: Moved) -> dict[str, object]:
@@ -195,8 +198,21 @@ def verdict_json(found: Verdict) -> Mapping[str, object]:
     return {"violations": found.violations, "sample": list(found.sample), "duration_s": round(found.seconds, 3)}
 
 
-def _told(word: str, text: str) -> str:
-    return f"  {word:<{_STEP - 2}}{one_line(text)}"
+def _told(word: str, text: str) -> list[str]:
+    return _wrapped(f"  {word:<{_STEP - 2}}{one_line(text)}", _STEP)
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    """At most 80 characters a line, without a break in a word."""
+    text = line.lstrip()
+    return textwrap.wrap(
+        one_line(text) if indent < _STEP else text,
+        _WIDTH,
+        initial_indent=line[: len(line) - len(text)],
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _rows(rows: int, total: int | None) -> str:

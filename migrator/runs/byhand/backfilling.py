@@ -23,9 +23,11 @@ from migrator.liquibase import ledger as liquibase_ledger
 from migrator.postgres import connect, fence, sessions
 from migrator.postgres.connect import PgSession
 from migrator.postgres.session import Session
-from migrator.postgres.transactions import transaction
+from migrator.postgres.transactions import Deadline, transaction
 from migrator.runs import opening
 from migrator.runs.run import MANUAL
+
+_DYING_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,7 @@ def run(
         inspection.refuse(inspection.look(session, backfill).problems)
         if not nobody_writes:
             _refuse_uncaught(database, backfill)
+        _refuse_another(session, database, backfill.name)
         moved = None
         if entry is None or not entry.is_complete:
             _install(session, backfill)
@@ -188,13 +191,17 @@ def pause(database: Database, name: str, because: str) -> Entry:
 
 
 def go_on(database: Database, name: str) -> AtWork | None:
-    """It is paused no longer. Who is at work on it; None: nobody, so it is to be run. Raises: Refused; StepFailed."""
+    """It is paused no longer. Whose process waited for that; None: nobody's, so it is to be run.
+
+    Raises: Refused; StepFailed.
+    """
     found = known(database, name)
     with closing(database.session("backfill-control")) as session:
-        if found.entry.state is State.PAUSED:
-            with transaction(session):
-                ledger.go_on(session, database.schema, name)
-        return ledger.at_work(session, name)
+        if found.entry.state is not State.PAUSED:
+            return None
+        with transaction(session):
+            ledger.go_on(session, database.schema, name)
+        return _who_is_at_work(session, name)
 
 
 def verify(database: Database, backfill: Backfill) -> Verdict:
@@ -213,14 +220,8 @@ def undo(
     """
     found = known(database, backfill.name)
     _refuse_a_run(database)
-    if found.at_work is not None:
-        raise Locked(
-            f"Backfill {backfill.name} is at work ({found.at_work.application_name}, pid {found.at_work.pid}).",
-            hint=f"Pause it and end its process first: migrator backfill pause {backfill.name} "
-            f"--env {database.environment.name}",
-            code="backfill_at_work",
-        )
     with closing(database.session("backfill")) as session:
+        _refuse_another(session, database, backfill.name)
         if found.captured is not None and backfill.undo_statement is not None:
             capture.turn_back(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
         undone = undoing.undo(backfill, database.work, on_progress=on_progress, check=check)
@@ -277,6 +278,25 @@ def _refuse_too_early(session: Session, database: Database, backfill: Backfill) 
             hint=f"Run its changelog: migrator run CHANGELOG --env {database.environment.name}",
             code="backfill_after",
             place=backfill.place,
+        )
+
+
+def _who_is_at_work(session: Session, name: str) -> AtWork | None:
+    """Sessions of a process that was killed are given the time to find that out."""
+    deadline = Deadline(_DYING_S)
+    while (found := ledger.at_work(session, name)) is not None and not deadline.passed:
+        deadline.pause()
+    return found
+
+
+def _refuse_another(session: Session, database: Database, name: str) -> None:
+    found = _who_is_at_work(session, name)
+    if found is not None:
+        raise Locked(
+            f"Backfill {name} is at work already ({found.application_name}, pid {found.pid}).",
+            hint=f"See how far it is: migrator backfill status {name} --env {database.environment.name}; end its "
+            "process to do it from here",
+            code="backfill_at_work",
         )
 
 
