@@ -26,6 +26,11 @@ def named(text: str) -> str:
     return ", ".join(match[0] for match in _REFERENCE.finditer(text))
 
 
+def blanked(text: str) -> str:
+    """The text with an x for every reference: what stands in plain sight, and where the rest is."""
+    return _REFERENCE.sub("x", text)
+
+
 def is_reference(text: str) -> bool:
     """Whether the text is one reference and nothing else."""
     return _REFERENCE.fullmatch(text.strip()) is not None

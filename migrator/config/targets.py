@@ -24,7 +24,7 @@ def refuse_plain_secrets(
     """No secret stands in plain sight. Raises: ConfigError that does not repeat it."""
     seen = "whoever reads the file" if in_file else "every user of this machine"
     url = None if isinstance(table, SigningTable) else table.url
-    if url is not None and not references.is_reference(url) and urls.has_password(url):
+    if url is not None and not references.is_reference(url) and urls.has_password(references.blanked(url)):
         raise ConfigError(
             f"{where('url')}: the URL holds a password, which {seen} can see",
             hint='leave it out of the URL and write password = "${env:NAME}" in migrator.toml',

@@ -109,6 +109,19 @@ def test_url_that_is_a_reference_may_bring_its_password(tmp_path: Path) -> None:
     assert "p%40ss" not in repr(environment)
 
 
+def test_parts_of_a_url_may_be_references(tmp_path: Path) -> None:
+    path = written(tmp_path, '[environments.shop]\nurl = "postgresql://${env:WHO}@${env:HOST}:5432/shop"\n')
+    login = load(path, {"WHO": "planner", "HOST": "127.0.0.1"}).environment("shop").login
+    assert str(login) == "postgresql://planner@127.0.0.1:5432/shop"
+
+
+@pytest.mark.parametrize("user", ["${env:WHO}:canary", "who:${env:PW}", "${env:WHO}:${env:PW}"])
+def test_no_part_of_a_url_is_a_password(tmp_path: Path, user: str) -> None:
+    with pytest.raises(ConfigError, match="the URL holds a password") as refused:
+        load(written(tmp_path, f'[environments.shop]\nurl = "postgresql://{user}@h/shop"\n'), {"WHO": "w", "PW": "p"})
+    assert "canary" not in str(refused.value)
+
+
 def test_reference_in_a_command_is_refused(tmp_path: Path) -> None:
     command = 'outside = [{type = "command", on = ["x", "${env:T}"], off = ["x"], status = ["x"]}]\n'
     with pytest.raises(ConfigError, match="reference in a command"):
