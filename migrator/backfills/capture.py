@@ -351,10 +351,11 @@ FROM pg_roles AS r WHERE r.rolname = current_user
 """
 # Everything that a write takes is in the way of a CREATE TRIGGER, and a read in the way of a DROP TRIGGER.
 _HOLDERS = """
-SELECT format('pid %s, user %s, application %L, %s since %s', a.pid, a.usename, a.application_name,
-              coalesce(a.state, 'state hidden'), coalesce(a.xact_start::timestamptz(0)::text, '?'))
-FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'relation' AND l.granted AND l.relation = to_regclass({}) AND l.pid <> pg_backend_pid()
+SELECT CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE
+       format('pid %s, user %s, application %L, %s since %s', l.pid, coalesce(a.usename, '?'), a.application_name,
+              coalesce(a.state, 'state hidden'), coalesce(a.xact_start::timestamptz(0)::text, '?')) END
+FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.relation = to_regclass({}) AND l.pid IS DISTINCT FROM pg_backend_pid()
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-GROUP BY a.pid, a.usename, a.application_name, a.state, a.xact_start ORDER BY a.xact_start LIMIT 8
+GROUP BY 1 ORDER BY 1 LIMIT 8
 """

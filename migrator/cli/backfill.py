@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from migrator.backfills.definition import Backfill
     from migrator.backfills.mover import Progress
     from migrator.config.configuration import Config
-    from migrator.runs.byhand.backfilling import Database, Standing
+    from migrator.runs.byhand.backfilling import Database
 
 _STOPPED = 130
 _EVERY_S = 10.0  # a line of progress where no terminal redraws it
@@ -146,7 +146,7 @@ def resume(
     from migrator.runs.byhand import backfilling
 
     loaded, database = _opened(config, env, overrides)
-    one = _defined(loaded, backfilling.known(database, name))
+    one = _defined(loaded, database, name)
     at_work = backfilling.go_on(database, name)
     if at_work is None:
         _move(database, [one], nobody_writes=nobody_writes, as_json=as_json)
@@ -268,15 +268,16 @@ def undo(
     from migrator.runs.byhand import backfilling
 
     loaded, database = _opened(config, env, overrides)
-    one = _defined(loaded, backfilling.known(database, name))
+    one = _defined(loaded, database, name)
     if database.environment.protected:
         confirm(f"{_env(database)} is protected. Undo {name}?", assume_yes=yes)
     with _stoppable(f"migrator backfill undo {name} --env {_env(database)}") as check:
         undone = backfilling.undo(database, one, on_progress=_teller(silent=as_json), check=check)
     if as_json:
-        output.json_result({"name": name, **views.moved_json(undone), "exit_code": 0})
+        output.json_result({"name": name, "undone": undone and views.moved_json(undone), "exit_code": 0})
     else:
-        for line in views.moved(undone, "undone"):
+        lines = [f"{name}: its trigger is gone; no row had been moved"] if undone is None else views.undone(undone)
+        for line in lines:
             output.result(line)
 
 
@@ -301,7 +302,7 @@ def finish(
     from migrator.runs.byhand import backfilling
 
     loaded, database = _opened(config, env, overrides)
-    one = _defined(loaded, backfilling.known(database, name))
+    one = _defined(loaded, database, name)
     verdict = backfilling.finish(database, one)
     code = Refused.exit_code if verdict.violations else 0
     if as_json:
@@ -326,14 +327,16 @@ def _chosen(config: Config, names: Sequence[str]) -> list[Backfill]:
     return backfill_files.chosen(config.liquibase.root, names)
 
 
-def _defined(config: Config, found: Standing) -> Backfill:
+def _defined(config: Config, database: Database, name: str) -> Backfill:
     """The backfill as its file has it; as the database keeps it where there is no such file."""
+    from migrator.runs.byhand import backfilling
+
     try:
-        return _chosen(config, [found.entry.name])[0]
+        return _chosen(config, [name])[0]
     except Refused as error:
         if error.code != "no_backfill":
             raise
-        return found.entry.backfill()
+        return backfilling.known(database, name).entry.backfill()
 
 
 def _env(database: Database) -> str:

@@ -165,6 +165,10 @@ def done_json(found: Done) -> dict[str, object]:
     }
 
 
+def undone(found: Moved) -> list[str]:
+    return [*moved(found, "undone"), "  its trigger is gone"]
+
+
 def moved(found: Moved, what: str) -> list[str]:
     rate = found.rows / found.duration_s if found.duration_s else 0.0
     text = f"{found.name}: {count(found.rows, 'row')} {what} in {duration(found.duration_s)}"

@@ -169,6 +169,7 @@ def run(
         _refuse_too_early(session, database, backfill)
         entry = ledger.read(session, database.schema).get(backfill.name)
         ledger.refuse_changed(backfill, entry)
+        _refuse_half_undone(database, entry)
         inspection.refuse(inspection.look(session, backfill).problems)
         if not nobody_writes:
             _refuse_uncaught(database, backfill)
@@ -213,18 +214,24 @@ def verify(database: Database, backfill: Backfill) -> Verdict:
 
 def undo(
     database: Database, backfill: Backfill, *, on_progress: Callable[[Progress], None], check: Callable[[], None]
-) -> Moved:
+) -> Moved | None:
     """What was moved is taken back, and nothing of the capture is left. Carries on where it was left.
 
+    None: only a capture was there, of a process that was killed before its first batch.
     Raises: Refused; Locked; Interrupted; MigrationFailed; StepFailed.
     """
-    found = known(database, backfill.name)
     _refuse_a_run(database)
     with closing(database.session("backfill")) as session:
+        has_begun = backfill.name in ledger.read(session, database.schema)
+        captured = capture.read(session, backfill.name)
+        if captured is None and not has_begun:
+            known(database, backfill.name)  # refuses
         _refuse_another(session, database, backfill.name)
-        if found.captured is not None and backfill.undo_statement is not None:
-            capture.turn_back(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
-        undone = undoing.undo(backfill, database.work, on_progress=on_progress, check=check)
+        undone = None
+        if has_begun:
+            if captured is not None and backfill.undo_statement is not None:
+                capture.turn_back(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
+            undone = undoing.undo(backfill, database.work, on_progress=on_progress, check=check)
         capture.remove(session, backfill.name, lock_timeout_s=backfill.lock_timeout_s)
     return undone
 
@@ -287,6 +294,15 @@ def _who_is_at_work(session: Session, name: str) -> AtWork | None:
     while (found := ledger.at_work(session, name)) is not None and not deadline.passed:
         deadline.pause()
     return found
+
+
+def _refuse_half_undone(database: Database, entry: Entry | None) -> None:
+    if entry is not None and entry.state is State.UNDOING:
+        raise Refused(
+            f"Backfill {entry.name} is being undone.",
+            hint=f"Let that come to its end: migrator backfill undo {entry.name} --env {database.environment.name}",
+            code="backfill_undoing",
+        )
 
 
 def _refuse_another(session: Session, database: Database, name: str) -> None:
