@@ -71,7 +71,7 @@ def dry_run(
         reporter=conduct.reporter(silent=as_json),
         parameters=conduct.parameters(param),
     )
-    job.hide(run)
+    job.enter(run)
     record = carry_out(run, Wish(origin=origin, place=Place(place) if place is not None else None))
     files = report.write(record, run.folder)
     if as_json:

@@ -38,6 +38,12 @@ def listener(run: Run, then: Reporter) -> GitHub | None:
     return github.GitHub(then, os.environ, secrets=secrets(run), prefix=prefix(run.config.liquibase.root))
 
 
+def enter(run: Run) -> None:
+    """As `hide`, and each part of a rehearsal or a dry run is a group of the job's log."""
+    hide(run)
+    run.reporter = listener(run, run.reporter) or run.reporter
+
+
 def tell(run: Run, told: Callable[[], Told]) -> None:
     """The job has what was found; `told` is asked for it only where there is a job."""
     from migrator.reports import github

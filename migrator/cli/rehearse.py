@@ -61,7 +61,7 @@ def rehearse(
         reporter=conduct.reporter(silent=as_json),
         parameters=conduct.parameters(param),
     )
-    job.hide(run)
+    job.enter(run)
     if not as_json:
         output.note(f"rehearsal {run.id} of {run.record.changelog}\n{environment.name}: {run.login}\n")
     record = rehearse(run, Wish(origin=origin, allow_lossy_rollback=allow_lossy_rollback))

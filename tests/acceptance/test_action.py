@@ -200,9 +200,10 @@ def test_a_job_has_masks_groups_outputs_and_a_summary(tmp_path: Path) -> None:
             secret = done.stderr.partition("::add-mask::")[2].splitlines()[0]
             rest = done.stdout + done.stderr.replace(f"::add-mask::{secret}\n", "") + summary.read_text()
             assert secret not in rest + output.read_text()
+            if command != "plan":
+                assert done.stderr.count("::group::") == done.stderr.count("::endgroup::") > 1
         assert found["changesets-applied"] == "10"
         assert Path(found["report"]).is_file()
-        assert done.stderr.count("::group::") == done.stderr.count("::endgroup::") > 3
     finally:
         embedded.ensure_running(tmp_path / ".migrator" / "pg").stop()
 

@@ -61,13 +61,22 @@ def test_environments_are_the_users_own_and_nothing_is_overwritten(tmp_path: Pat
 def test_what_is_written_and_what_the_pages_show_is_clean(tmp_path: Path) -> None:
     assert init(tmp_path).returncode == 0
     folder = tmp_path / ".github" / "workflows"
-    shown = 0
+    others = {"vendor.gitlab-ci": re.compile(r"^stages:", re.M), "vendor.compose-spec": re.compile(r"^services:", re.M)}
+    shown = dict.fromkeys(["vendor.github-workflows", *others], 0)
     for page in (ROOT / "docs").glob("*.md"):
         for block in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE):
             if re.search(r"^jobs:", block, re.MULTILINE):
-                shown += 1
-                (folder / f"shown-{shown}.yml").write_text(block)
-    assert shown >= 1
+                shown["vendor.github-workflows"] += 1
+                (folder / f"shown-{page.stem}.yml").write_text(block)
+            for schema, begins in others.items():
+                if begins.search(block):
+                    shown[schema] += 1
+                    file = tmp_path / f"{schema}.yml"
+                    file.write_text(block)
+                    argv = [BIN / "check-jsonschema", "--builtin-schema", schema, file]
+                    valid = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+                    assert valid.returncode == 0, valid.stdout
+    assert all(shown.values()), shown
     checked = subprocess.run(
         [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *folder.glob("*.yml")],
         capture_output=True,
