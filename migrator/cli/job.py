@@ -12,6 +12,7 @@ from migrator.errors import MigratorError
 
 if TYPE_CHECKING:
     from migrator.config.login import Secret
+    from migrator.plans.plan import Plan
     from migrator.rehearsals.dry_run_record import DryRunRecord
     from migrator.rehearsals.record import RehearsalRecord
     from migrator.reports.github import GitHub, Told
@@ -44,19 +45,25 @@ def enter(run: Run) -> None:
     run.reporter = listener(run, run.reporter) or run.reporter
 
 
-def tell(run: Run, told: Callable[[], Told]) -> None:
-    """The job has what was found; `told` is asked for it only where there is a job."""
+def tell_plan(run: Run, plan: Plan, against: int) -> None:
+    """The job has the plan, of which `against` findings forbid it to be run."""
     from migrator.reports import github
 
-    if github.is_here(os.environ):
-        github.tell(told(), os.environ, prefix=prefix(run.config.liquibase.root))
+    _tell(run, lambda: github.of_plan(plan, against))
 
 
 def tell_trial(run: Run, record: RehearsalRecord | DryRunRecord, summary: str, files: Sequence[Path]) -> None:
     """The job has what a rehearsal or a dry run has found."""
     from migrator.reports import github
 
-    tell(run, lambda: github.of_trial(record, summary, files))
+    _tell(run, lambda: github.of_trial(record, summary, files))
+
+
+def _tell(run: Run, told: Callable[[], Told]) -> None:
+    from migrator.reports import github
+
+    if github.is_here(os.environ):
+        github.tell(told(), os.environ, prefix=prefix(run.config.liquibase.root))
 
 
 def prefix(root: Path) -> str:

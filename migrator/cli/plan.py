@@ -14,7 +14,6 @@ from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides,
 if TYPE_CHECKING:
     from migrator.config.lint import FailOn
     from migrator.plans.plan import Plan
-    from migrator.reports.github import Told
     from migrator.runs.run import Run
 
 
@@ -81,7 +80,7 @@ def plan(
         _show(found, sql)
         if out is not None:
             output.note(f"written: {out}; carry it out with: migrator run --plan {shlex.quote(str(out))}")
-    job.tell(run, lambda: _told(found, len(against)))
+    job.tell_plan(run, found, len(against))
     if against:
         from migrator.plans.words import count
 
@@ -122,14 +121,6 @@ def _write(run: Run, plan: Plan, path: Path) -> Plan:
     signed = plan if key is None else approvals.sign(plan, key)
     files.write(path, plan_file.render(signed))
     return signed
-
-
-def _told(plan: Plan, against: int) -> Told:
-    from migrator.reports import github, plan_view
-    from migrator.reports.symbols import Symbols
-
-    lines = plan_view.lines(plan, Symbols.for_encoding("utf-8"), width=100, sql="folded")
-    return github.of_plan(plan, "\n".join(line.text for line in lines), against)
 
 
 def _show(plan: Plan, sql: bool | None) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TextIO
 
 from migrator.failpoints import Effect, effect
-from migrator.plans.plan import Plan
+from migrator.plans.plan import Plan, PlannedChangeset
 from migrator.rehearsals.dry_run_record import DryRunFinding, DryRunRecord
 from migrator.rehearsals.record import RehearsalRecord
-from migrator.reports import markdown, verdict, workflow_commands
+from migrator.reports import markdown, plan_view, verdict, workflow_commands
+from migrator.reports.symbols import Symbols
 from migrator.reports.verdict import Tone, Verdict
-from migrator.reports.wording import one_line
+from migrator.reports.wording import count, one_line
 from migrator.reports.workflow_commands import Annotation, Level
 from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
 from migrator.runs.reporter import Reporter
@@ -123,13 +124,20 @@ class GitHub:
         _say(self._stream, line)
 
 
-def of_plan(plan: Plan, shown: str, against: int) -> Told:
-    """A plan: what it says on the screen, its findings at their places, its digest; `against` findings forbid it."""
+def of_plan(plan: Plan, against: int) -> Told:
+    """A plan: what it comes to, its SQL folded, its findings at their places, its digest; `against` forbid it."""
     levels: dict[str, Level] = {"error": "error", "warning": "warning"}
+    shown = plan_view.lines(plan, Symbols.for_encoding("utf-8"), width=100, sql="none")
+    summary = [
+        f"# {_headline(plan, against)}",
+        "",
+        f"{markdown.code(plan.changelog)} for {markdown.text(plan.environment)}",
+        "",
+        *markdown.block("\n".join(line.text for line in shown)),
+        *_folded("SQL, and what takes it back", "\n\n".join(_sql(one) for one in plan.changesets)),
+    ]
     return Told(
-        summary=f"## Plan of {markdown.code(plan.changelog)} for {markdown.text(plan.environment)}\n\n"
-        + "\n".join(markdown.block(shown))
-        + "\n",
+        summary="\n".join(summary) + "\n",
         annotations=[
             Annotation(
                 level=levels.get(one.severity, "notice"),
@@ -148,6 +156,35 @@ def of_plan(plan: Plan, shown: str, against: int) -> Told:
             "changesets": str(len(plan.changesets)),
         },
     )
+
+
+def _headline(plan: Plan, against: int) -> str:
+    if against:
+        return f"{count(against, 'finding')} against this plan"
+    if not plan.changesets:
+        return "Nothing to do"
+    if plan.obstacles:
+        return "A run would be refused just now"
+    return f"{count(len(plan.changesets), 'changeset')} would run"
+
+
+def _sql(one: PlannedChangeset) -> str:
+    undo = _ended(one.rollback_sql) if one.has_rollback else "none"
+    return "\n".join([f"-- {one.path}::{one.id}::{one.author}", _ended(one.sql), "-- rollback:", _as_comment(undo)])
+
+
+def _ended(statements: Sequence[str]) -> str:
+    return "\n".join(f"{statement.strip().rstrip(';')};" for statement in statements if statement.strip())
+
+
+def _as_comment(sql: str) -> str:
+    return "\n".join(f"--   {line}" for line in sql.splitlines())
+
+
+def _folded(title: str, sql: str) -> list[str]:
+    if not sql:
+        return []
+    return ["", f"<details><summary>{title}</summary>", "", *markdown.block(sql, "sql"), "", "</details>"]
 
 
 def of_trial(record: RehearsalRecord | DryRunRecord, summary: str, files: Sequence[Path]) -> Told:

@@ -14,6 +14,7 @@ from migrator.reports.github import GitHub
 from migrator.reports.workflow_commands import Annotation
 from migrator.runs.record import CheckRecord, Outcome, StepName
 from migrator.runs.reporter import SilentReporter
+from tests.unit.test_plan_view import a_full_plan
 from tests.unit.test_reports_markdown import a_failed_run
 
 
@@ -109,6 +110,20 @@ def test_failed_checks_are_seen_by_their_severity() -> None:
     record.warnings = []
     found = [(one.level, one.title, one.message) for one in github.of_run(record)]
     assert found == [("warning", "a (after)", "1 row"), ("error", "b (after)", "2 rows")]
+
+
+def test_a_plan_says_first_what_it_comes_to_and_folds_its_sql() -> None:
+    plan = a_full_plan()
+    told = github.of_plan(plan, 0)
+    head, _, folded = told.summary.partition("<details>")
+    assert head.startswith("# A run would be refused just now\n")
+    assert "create table" not in head
+    assert "create table a" in folded
+    assert folded.rstrip().endswith("</details>")
+    assert github.of_plan(plan, 2).summary.startswith("# 2 findings against this plan\n")
+    clear = github.of_plan(plan.model_copy(update={"obstacles": ()}), 0)
+    assert clear.summary.startswith("# 4 changesets would run\n")
+    assert clear.outputs["changesets"] == "4"
 
 
 @given(st.text(), st.text(), st.text())
