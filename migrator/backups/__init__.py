@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from migrator.config.login import Login
-from migrator.errors import ConfigError
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
     from migrator.backups.manifest import ExtensionState, FileEntry, Manifest
-    from migrator.backups.signing import PublicKeys
-    from migrator.postgres.client_tools import ClientTools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,37 +76,3 @@ class Backup(Protocol):
     def delete(self, source: Source, folder: Path) -> None:
         """Nothing is left of the backup. Safe to repeat. Raises: BackupFailed."""
         ...
-
-
-def of_kind(
-    kind: str,
-    *,
-    tools: ClientTools,
-    log: Path,
-    jobs: int = 2,
-    timeout_s: float = 3600.0,
-    lock_timeout_s: float = 10.0,
-    public_keys: PublicKeys | None = None,
-) -> Backup:
-    """The backup of this kind. `log` receives what the programs say.
-
-    Raises: ConfigError for a kind that there is not.
-    """
-    match kind:
-        case "dump":
-            from migrator.backups.dump import Dump
-
-            return Dump(
-                tools=tools,
-                log=log,
-                jobs=jobs,
-                timeout_s=timeout_s,
-                lock_timeout_s=lock_timeout_s,
-                public_keys=public_keys,
-            )
-        case "clone":
-            from migrator.backups.clone import Clone
-
-            return Clone(timeout_s=timeout_s, public_keys=public_keys)
-        case _:
-            raise ConfigError(f"backup.kinds: there is no backup of the kind {kind!r}.", hint="Use dump or clone.")

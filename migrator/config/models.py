@@ -216,10 +216,6 @@ class Environment(EnvironmentSettings):
     references: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """Dotted key -> the text that held a reference such as ${env:X}, before it was resolved."""
 
-    @property
-    def is_embedded(self) -> bool:
-        return self.login is None
-
 
 class EnvironmentTable(EnvironmentSettings):
     """What [defaults] and [environments.X] may say in the file."""
@@ -248,12 +244,12 @@ class LiquibaseTable(Settings):
 class JournalTable(Settings):
     """[journal]"""
 
-    login: Text | None = None
-    """rds-iam: a token of RDS instead of a password, made for every connection."""
     url: Text = "sqlite:///.migrator/journal.db"
     """sqlite:///path (relative to migrator.toml's folder) or postgresql://user@host/database."""
     password: Text | None = None
     """A reference such as ${env:JOURNAL_PASSWORD}."""
+    login: Text | None = None
+    """rds-iam: a token of RDS instead of a password, made for every connection."""
 
 
 class SigningTable(Settings):

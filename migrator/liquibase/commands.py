@@ -181,9 +181,6 @@ class Commands:
     def update_sql(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"text": self._text("updateSql", request["changelog"])}
 
-    def future_rollback_sql(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"text": self._text("futureRollbackSql", request["changelog"])}
-
     def snapshot(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {"text": self._text("snapshot", None, snapshotFormat="json")}
 

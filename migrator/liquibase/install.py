@@ -42,7 +42,6 @@ class Jars:
     paths: tuple[Path, ...]
     digest: str  # of all jars together
     cache_dir: Path | None = None
-    liquibase_home: Path | None = None
 
 
 def versions() -> list[str]:
@@ -131,7 +130,6 @@ def from_home(home: Path, cache_dir: Path | None = None) -> Jars:
         paths=tuple(found),
         digest=_digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in found]),
         cache_dir=cache_dir,
-        liquibase_home=home,
     )
 
 

@@ -266,10 +266,6 @@ class Liquibase:
         """The SQL that an update would run. Writes nothing."""
         return str(self._call("update_sql", timeout_s=_READ_S, changelog=changelog)["text"])
 
-    def future_rollback_sql(self, changelog: str) -> str:
-        """The SQL that would undo the pending changesets. Raises: MigrationFailed when one cannot be undone."""
-        return str(self._call("future_rollback_sql", timeout_s=_READ_S, changelog=changelog)["text"])
-
     def snapshot(self, folder: Path | None = None) -> str:
         """Liquibase's own snapshot of the schema as JSON; also in `folder`/snapshot.json when one is given."""
         text = str(self._call("snapshot", timeout_s=_READ_S)["text"])

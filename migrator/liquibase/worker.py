@@ -20,7 +20,7 @@ from migrator.processes import die_with_parent
 
 _OPERATIONS = (
     *("connect", "disconnect", "begin", "commit", "rollback", "rows", "execute", "query_typed"),
-    *("changesets", "update", "update_sql", "future_rollback_sql", "snapshot", "changelog_sync"),
+    *("changesets", "update", "update_sql", "snapshot", "changelog_sync"),
     *("undoable", "rollback_count", "rollback_count_sql", "offline_changesets"),
 )
 

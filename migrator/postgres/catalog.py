@@ -45,17 +45,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {USER_SCHEMA}
 ORDER BY n.nspname, c.relname"""  # noqa: S608 (constants of this module)
 
-_ROOTS = f"""
-WITH RECURSIVE rooted(oid, root) AS (
-  SELECT oid, oid FROM pg_class WHERE relkind = 'p' AND NOT relispartition
-  UNION ALL
-  SELECT i.inhrelid, r.root FROM rooted r JOIN pg_inherits i ON i.inhparent = r.oid
-)
-SELECT {QUALIFIED}, quote_ident(rn.nspname) || '.' || quote_ident(rc.relname)
-FROM rooted r JOIN pg_class c ON c.oid = r.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_class rc ON rc.oid = r.root JOIN pg_namespace rn ON rn.oid = rc.relnamespace
-WHERE r.oid <> r.root AND {USER_SCHEMA}"""  # noqa: S608
-
 _UNREADABLE = """
 SELECT c.oid,
        CASE WHEN NOT has_schema_privilege(c.relnamespace, 'USAGE') THEN 'no USAGE privilege on its schema'
@@ -92,12 +81,6 @@ def tables(session: Session) -> list[Relation]:
         )
         for schema, name, oid, kind, qualified, size, parent, populated in rows
     ]
-
-
-def partition_root(session: Session) -> dict[str, str]:
-    """Every partition's qualified name -> that of the partitioned table at the top."""
-    with reading(session):
-        return {str(child): str(root) for child, root in session.rows(_ROOTS)}
 
 
 def unreadable(session: Session, relations: Sequence[Relation]) -> dict[str, str]:

@@ -13,7 +13,6 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,7 +164,7 @@ def _configure(place: Place, base: Path, state: State, options: Options) -> None
     place.give(conf)
 
 
-def launched(place: Place, state: State, base: Path, options: Options) -> tuple[subprocess.Popen[bytes], State]:
+def launched(place: Place, state: State, base: Path, options: Options) -> tuple[processes.Detached, State]:
     """The server accepts connections, on its former port or on another free one. Raises: ToolFailed with its log."""
     log = beside(base, ".log")
     for attempt in range(8):
@@ -196,7 +195,7 @@ def launched(place: Place, state: State, base: Path, options: Options) -> tuple[
     raise ToolFailed(f"PostgreSQL {state.major} did not start: {lines}", hint=f"Its log is {log}.")
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], data_dir: Path) -> bool:
+def _wait_until_ready(process: processes.Detached, data_dir: Path) -> bool:
     deadline = time.monotonic() + START_S
     while process.poll() is None:
         lines = _pid_file(data_dir)

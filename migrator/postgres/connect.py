@@ -68,7 +68,6 @@ class StatementFailed(StepFailed):
 class ServerInfo:
     """Which server this is. What this login may not see is None, or `unknown` for the system identifier."""
 
-    version_num: int  # 180004
     major: int
     version: str  # "18.4"
     system_identifier: str
@@ -216,7 +215,6 @@ def server_info(session: PgSession) -> ServerInfo:
     allowed = session.rows("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')") == [("t",)]
     identifier = session.rows("SELECT system_identifier FROM pg_control_system()")[0][0] if allowed else None
     return ServerInfo(
-        version_num=int(number or 0),
         major=int(number or 0) // 10000,
         version=(version or "").split(" ")[0],
         system_identifier=identifier or "unknown",
@@ -257,6 +255,8 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise translate(error, doing) from error
+
+
 def _opened(login: Login, parameters: Mapping[str, str | int]) -> psycopg.Connection:
     """A connection. A password that was rotated since it was asked for is asked for anew, once.
 
@@ -278,8 +278,6 @@ def _attempt(login: Login, parameters: Mapping[str, str | int], secret: Secret |
         return psycopg.connect(autocommit=True, prepare_threshold=None, **given)
     except psycopg.Error as error:
         raise _refusal(login, str(error)) from error
-
-
 
 
 def _set_up(conn: psycopg.Connection, *, read_only: bool) -> None:
@@ -326,12 +324,12 @@ def _system_certificates() -> Path | None:
 
 
 # What a refused connection says (libpq gives no SQLSTATE here) -> code, and what a person does next.
+_REFUSALS: Mapping[str, tuple[str, str]] = {
+    r"password authentication failed": ("wrong_password", "Check the user and the password of this environment."),
     r"PAM authentication failed": (  # of a token of RDS
         "wrong_password",
         "GRANT rds_iam TO this user, and allow it rds-db:connect on this instance: `migrator aws policy`.",
     ),
-_REFUSALS: Mapping[str, tuple[str, str]] = {
-    r"password authentication failed": ("wrong_password", "Check the user and the password of this environment."),
     r"no password supplied|empty password": ("no_password", "Give the environment a password, by a reference."),
     r'database ".*" does not exist': ("no_such_database", "Check the database's name in the URL, or create it."),
     r'role ".*" (does not exist|is not permitted to log in)': (

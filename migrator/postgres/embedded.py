@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -46,7 +45,7 @@ _STOP_S = 30.0
 class EmbeddedServer:
     """A running cluster on 127.0.0.1, with the roles postgres (superuser), migrator and app."""
 
-    def __init__(self, *, place: Place, state: State, base: Path, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, *, place: Place, state: State, base: Path, process: processes.Detached | None) -> None:
         self._place = place
         self._state = state
         self._base = base

@@ -43,7 +43,6 @@ class ForeignSession:
 class PreparedTransaction:
     gid: str
     owner: str
-    prepared_at: str  # as PostgreSQL prints it
 
 
 def foreign(admin: Session, database: str, *, own_run: str | None) -> list[ForeignSession]:
@@ -93,11 +92,11 @@ def prepared_transactions(admin: Session, database: str) -> list[PreparedTransac
     """Open two-phase transactions of `database`: they hold locks, and commit through any fence."""
     found = admin.rows(
         statement(
-            "SELECT gid, owner, prepared FROM pg_prepared_xacts WHERE database = {} ORDER BY prepared, gid",
+            "SELECT gid, owner FROM pg_prepared_xacts WHERE database = {} ORDER BY prepared, gid",
             sql.Literal(database),
         )
     )
-    return [PreparedTransaction(gid=gid or "", owner=owner or "", prepared_at=at or "") for gid, owner, at in found]
+    return [PreparedTransaction(gid=gid or "", owner=owner or "") for gid, owner in found]
 
 
 def enabled_subscriptions(admin: Session, database: str) -> list[str]:

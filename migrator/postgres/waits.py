@@ -48,22 +48,6 @@ def waiters(admin: Session, application_prefix: str) -> list[Waiter]:
     return [w for w in waiting if w.pid in held_up - ours]
 
 
-def max_waiting_s(admin: Session, application_prefix: str) -> float:
-    """For how long the one that has been waiting longest has been held up, in seconds; 0 when nobody is."""
-    return max((waiter.waiting_s for waiter in waiters(admin, application_prefix)), default=0.0)
-
-
-def blockers(admin: Session, application_prefix: str) -> list[str]:
-    """The sessions of others for which those sessions wait, one line each."""
-    ours = _pids(admin, application_prefix)
-    ahead = {pid for waiter in _all_waiters(admin) if waiter.pid in ours for pid in waiter.blocked_by} - ours
-    # a prepared transaction blocks as pid 0
-    lines = ["a prepared transaction"] if 0 in ahead else []
-    for pid, user, application, state, since, query in admin.rows(statement(_BLOCKERS, sql.Literal(sorted(ahead)))):
-        lines.append(f"pid {pid}, user {user}, application {application!r}, {state} since {since}: {query}")
-    return lines
-
-
 def held_locks(admin: Session, application_prefix: str) -> list[HeldLock]:
     """The locks on relations that those sessions have, weak ones included."""
     return [
@@ -104,11 +88,6 @@ SELECT l.pid, a.usename, a.application_name, coalesce(extract(epoch FROM clock_t
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE NOT l.granted
 ORDER BY s DESC, l.pid
-"""
-_BLOCKERS = """
-SELECT pid, usename, application_name, coalesce(state, backend_type, 'state hidden'),
-       coalesce(state_change::text, '?'), left(query, 200)
-FROM pg_stat_activity WHERE pid = ANY ({}::int[]) ORDER BY pid
 """
 _HELD = """
 SELECT l.pid, l.mode, d.datname, l.relation

@@ -31,6 +31,9 @@ class Identity:
     gid: int
 
 
+Detached = subprocess.Popen[bytes]  # a server that outlives us, while we look whether it comes up
+
+
 def minimal_env(**extra: str) -> dict[str, str]:
     """The environment that every child gets: search path, home, locale, time zone, trusted certificates, and `extra`.
 
@@ -42,7 +45,7 @@ def minimal_env(**extra: str) -> dict[str, str]:
 
 def detach(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, identity: Identity | None = None
-) -> subprocess.Popen[bytes]:
+) -> Detached:
     """A server runs that outlives this process: own session, working folder `/`, output appended to `log`.
 
     Raises: ToolFailed, code `not_found`.

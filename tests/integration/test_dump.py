@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from migrator.backups import Made, Source, of_kind
+from migrator.backups import Made, Source
 from migrator.backups.dump import Dump
 from migrator.backups.manifest import FileEntry, Manifest
 from migrator.backups.store.local import LocalStore
@@ -578,10 +578,6 @@ def test_missing_role_is_named_before_anything_is_restored(
     store.publish(manifest_of(dataclasses.replace(made, roles=(*made.roles, "nobody here"))))
     with pytest.raises(BackupFailed, match="the role nobody here"):
         bring_back(server, dump, folder, side)
-
-
-def test_factory_knows_its_kinds(tools: ClientTools, tmp_path: Path) -> None:
-    assert [of_kind(kind, tools=tools, log=tmp_path / "log").kind for kind in ("dump", "clone")] == ["dump", "clone"]
 
 
 def test_16_is_backed_up_and_restored_by_its_own_clients(

@@ -262,14 +262,7 @@ def test_plain_file_can_be_the_changelog_itself(project: Project) -> None:
 def test_sql_of_an_update_is_shown_and_nothing_written(project: Project) -> None:
     changelog = project.sql(TABLE)
     assert "create table t" in project.connect("read_only").update_sql(changelog).lower()
-    assert "drop table t" in project.liquibase.future_rollback_sql(changelog).lower()
     assert project.tables() == set()
-
-
-def test_missing_rollback_is_found_beforehand(project: Project) -> None:
-    changelog = project.sql(TABLE, "\ninsert into t values (1, 1);")
-    with pytest.raises(MigrationFailed):
-        project.connect("read_only").future_rollback_sql(changelog)
 
 
 def test_schema_snapshot_is_json_and_leaves_the_held_transaction_alone(project: Project) -> None:

@@ -143,9 +143,7 @@ def test_those_whom_the_run_holds_up_are_known_with_the_queue_behind_them(shop: 
         waiting = [_waiting(shop, report, "SELECT * FROM public.t"), _waiting(shop, till, "SELECT * FROM public.u")]
 
         found = waits.waiters(shop.admin, application_name(run_id, ""))
-        longest_s = waits.max_waiting_s(shop.admin, application_name(run_id, ""))
         locks = waits.held_locks(shop.admin, application_name(run_id, ""))
-        blocked = waits.blockers(shop.admin, "report")
 
         worker.execute("COMMIT")
         waiting[0].join()
@@ -159,12 +157,9 @@ def test_those_whom_the_run_holds_up_are_known_with_the_queue_behind_them(shop: 
     ]
     assert found[0].mode == "AccessShareLock"
     assert found[0].waiting_s >= found[1].waiting_s > 0
-    assert longest_s >= found[0].waiting_s
     assert [(lock.pid, lock.mode, lock.database) for lock in locks if lock.relation_oid == found[0].relation_oid] == [
         (worker.pid, "AccessExclusiveLock", shop.name)
     ]
-    assert len(blocked) == 1
-    assert blocked[0].startswith(f"pid {worker.pid}, user {shop.login.user}, application 'mig:{run_id}:worker'")
 
 
 def test_what_passes_a_fence_by_design_is_listed(shop: Target, run_id: str) -> None:

@@ -145,7 +145,7 @@ def test_environment_without_url_is_refused_unless_it_is_local(write: Write) -> 
 
 
 def test_local_needs_no_section(write: Write) -> None:
-    assert load(write(SHOP), {}).environment("local").is_embedded
+    assert load(write(SHOP), {}).environment("local").login is None
 
 
 def test_without_a_file_everything_is_at_its_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_starting_file_loads_and_fits_the_schema(tmp_path: Path) -> None:
     path.write_text(template.starting_file())
     config = load(path, {})
     assert config.names == ["local"]
-    assert config.environment("local").is_embedded
+    assert config.environment("local").login is None
     jsonschema.validate(tomllib.loads(path.read_text()), json_schema())
 
 
