@@ -28,7 +28,9 @@ class Dumping:
     def __init__(self, run: Run, folder: Path) -> None:
         self.folder = folder
         self.began_at = time.monotonic()
-        self._dump: Dump = stores.dump(run)  # looks for the programs: an error belongs to who begins
+        self._unwanted = threading.Event()
+        self._run = run
+        self._dump: Dump = stores.dump(run, heed=self._heed)  # looks for the programs: an error belongs to who begins
         self._session: PgSession = run.session("snapshot", read_only=True, database=run.database)
         try:
             self._session.execute("begin isolation level repeatable read read only")
@@ -64,18 +66,35 @@ class Dumping:
             raise BackupFailed(f"Backing up {run.database} failed: {failure}") from failure
         return self._made
 
-    def end(self, run: Run) -> None:
-        """pg_dump is gone, and what it had made is quarantined. Safe to repeat.
+    def end(self, run: Run) -> bool:
+        """pg_dump does not work any more, and what it had made is quarantined. Safe to repeat.
 
-        Raises: StepFailed when it does not go.
+        False where a store that does not answer keeps what was sent to it: that has no manifest and counts for nothing,
+        and the way back does not wait for it. Raises: StepFailed when pg_dump does not go.
         """
+        self._unwanted.set()
         deadline = time.monotonic() + _END_S
         while self._thread.is_alive():  # a program that is asked between two connections does not hear it
             sessions.terminate_run(run.the_admin(), run.id, roles=_KEPT_ROLES, timeout_s=_END_S)
             self._thread.join(_LOOK_AGAIN_S)
             if time.monotonic() > deadline:
-                raise StepFailed(f"pg_dump did not end within {_END_S:g} s.")
+                if self._dump.sink is None:
+                    raise StepFailed(f"pg_dump did not end within {_END_S:g} s.")
+                run.warn(
+                    f"{stores.of(run).place} does not answer, so the upload of the dump could not be given up within "
+                    f"{_END_S:g} s: what was sent counts for nothing. A rule of the bucket for unfinished uploads "
+                    "deletes it."
+                )
+                self._session.close()
+                return False
         self._session.close()
+        return True
+
+    def _heed(self) -> None:
+        """What sends the dump asks now and then whether it is still wanted. Raises: BackupFailed; the watch's alarm."""
+        if self._unwanted.is_set():
+            raise BackupFailed("The dump is not wanted any more: the run goes back.")
+        self._run.heed_alarm()
 
     def _work(self) -> None:
         try:

@@ -102,8 +102,8 @@ def source(run: Run, *, snapshot: str | None = None) -> Source:
     return Source(login=run.login, admin=run.the_admin(), run_id=run.id, snapshot=snapshot)
 
 
-def dump(run: Run) -> Dump:
-    """pg_dump and pg_restore for this server, with the environment's limits.
+def dump(run: Run, *, heed: Callable[[], None] | None = None) -> Dump:
+    """pg_dump and pg_restore for this server, with the environment's limits. `heed`: see `of_environment`.
 
     Raises: Refused when no client program suits the server.
     """
@@ -115,17 +115,17 @@ def dump(run: Run) -> Dump:
         timeout_s=settings.limits.backup_timeout_s,
         lock_timeout_s=settings.limits.lock_timeout_s,
         public_keys=public_keys(run),
-        sink=_sink(run),
+        sink=_sink(run, heed or run.heed_alarm),
     )
 
 
-def _sink(run: Run) -> Sink | None:
+def _sink(run: Run, heed: Callable[[], None]) -> Sink | None:
     """Where a dump goes that is not made on this machine first."""
     settings = run.environment
     return (
         None
         if settings.store.spool or not is_s3(settings.backup.store)
-        else _s3(run.config, settings, partial(run.progress, StepName.BACK_UP), run.heed_alarm)
+        else _s3(run.config, settings, partial(run.progress, StepName.BACK_UP), heed)
     )
 
 

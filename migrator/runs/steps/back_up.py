@@ -51,10 +51,9 @@ class BackUpStep:
 
     def undo(self, run: Run) -> str | None:
         """A finished backup is kept; what a killed process left half-made is set aside."""
-        if run.dumping is not None:
-            run.dumping.end(run)
-            run.dumping = None
-        if run.facts.backup_id is None:
+        is_over = run.dumping is None or run.dumping.end(run)
+        run.dumping = None
+        if run.facts.backup_id is None and is_over:
             stores.quarantine_partial(run, stores.backup_id(run))
         server_backups.name_unrecorded(run)
         return None

@@ -10,6 +10,7 @@ import pytest
 
 from migrator.backups.manifest import FILE_NAME
 from migrator.backups.store import Store
+from migrator.backups.store.s3 import S3Store
 from migrator.runs import stores
 from migrator.runs.record import Outcome, RunRecord
 from tests.integration.aws import proxy as proxies
@@ -127,6 +128,60 @@ def test_an_upload_that_fails_ends_the_run_before_anything_changed(
     of.app_writes()
     proxy.harm = lambda _asked: None
     assert store_of(of).list() == ()
+
+
+STREAMED: dict[str, object] = {"store.spool": False, "store.part_mb": 5}
+STALLS = "read_timeout_s = 3\nconnect_timeout_s = 3\nattempts = 2\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spool", [True, False], ids=["spooled", "streamed"])
+@pytest.mark.parametrize("way", ["atomic", "bluegreen"])
+def test_an_upload_that_stalls_ends_the_run_before_anything_changed(
+    harmed: tuple[Shop, Proxy], spool: bool, way: str
+) -> None:
+    of, proxy = harmed
+    of.toml += STALLS
+    before = of.dump()
+    proxy.harm = lambda asked: "stall" if asked.method == "PUT" else None
+    changelog = of.sql("\nalter table customer add column nick text")
+    record = of.run(changelog, {"way": way, "bluegreen": True, "store.spool": spool})
+    # Where a copy was being migrated meanwhile, that may have begun; it is dropped.
+    assert record.exit_code in ((5,) if way == "atomic" else (5, 6)), record.error
+    assert of.dump() == before
+    of.app_writes()
+    proxy.harm = lambda _asked: None
+    assert store_of(of).list() == ()
+    assert left_of(of) == 0
+
+
+def left_of(of: Shop) -> int:
+    """Uploads of many parts that nobody has ended."""
+    store = store_of(of)
+    assert isinstance(store, S3Store)
+    found = store.bucket.account.client("s3").list_multipart_uploads(Bucket=store.bucket.address.bucket)
+    return len(found.get("Uploads", []))
+
+
+@pytest.mark.slow
+def test_a_copy_that_fails_while_its_dump_stalls_is_dropped_all_the_same(harmed: tuple[Shop, Proxy]) -> None:
+    """The way back does not wait for S3: what was sent counts for nothing without its manifest."""
+    of, proxy = harmed
+    of.toml += "read_timeout_s = 20\n"
+    before = of.dump()
+    of.execute("create table bulk (filler text)")
+    of.execute("alter table bulk alter filler set storage external")
+    of.execute(
+        "insert into bulk select string_agg(gen_random_uuid()::text, '')"
+        " from generate_series(1, 20000), generate_series(1, 40) n group by n"
+    )
+    proxy.harm = lambda asked: "stall" if asked.method in ("PUT", "DELETE") else None
+    record = of.run(of.sql(FAILS), {**STREAMED, "way": "bluegreen", "bluegreen": True})
+    assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6), record.error
+    assert any("what was sent counts for nothing" in one for one in record.warnings), record.warnings
+    of.execute("drop table bulk")
+    assert of.dump() == before
+    of.app_writes()
 
 
 @pytest.mark.slow

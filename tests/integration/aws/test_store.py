@@ -386,6 +386,55 @@ def test_a_lasting_fault_ends_the_upload_and_gives_it_up(
     assert len(parts) < 40
 
 
+@pytest.fixture
+def impatient(endpoint: str, bucket: str, tmp_path: Path) -> Iterator[tuple[S3Store, Proxy]]:
+    """A store that waits for an answer as long as is configured: three seconds, three times."""
+    with proxies.before(endpoint) as proxy:
+        where = replace(
+            bucket_at(proxy.url, bucket, connections=2),
+            account=account(proxy.url, read_timeout_s=3.0, connect_timeout_s=3.0, attempts=3),
+        )
+        yield S3Store(where, spool=tmp_path / "spool"), proxy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["answer", "body"])
+def test_a_part_that_stalls_is_sent_again(impatient: tuple[S3Store, Proxy], where: str) -> None:
+    store, proxy = impatient
+    left = [2]
+
+    def stalls(asked: Asked) -> bool:
+        left[0] -= asked.is_part
+        return asked.is_part and left[0] >= 0
+
+    if where == "body":
+        proxy.is_deaf = stalls
+    else:
+        proxy.harm = lambda asked: "stall" if stalls(asked) else None
+    made(store, big=BIG)
+    store.verify("one")
+    assert uploads_left(store) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["answer", "body"])
+def test_parts_that_stall_for_ever_end_the_upload_and_it_is_given_up(
+    impatient: tuple[S3Store, Proxy], where: str
+) -> None:
+    store, proxy = impatient
+    if where == "body":
+        proxy.is_deaf = lambda asked: asked.is_part
+    else:
+        proxy.harm = lambda asked: "stall" if asked.is_part else None
+    with pytest.raises(BackupFailed) as caught:
+        made(store, big=BIG)
+    assert caught.value.code == "aws_busy"
+    assert "was given up" in (caught.value.hint or "")
+    assert uploads_left(store) == 0
+    assert store.list() == ()
+    assert any(asked.is_abortion for asked in proxy.asked)
+
+
 @pytest.mark.slow
 def test_a_short_answer_is_asked_for_again(harmed: tuple[S3Store, Proxy]) -> None:
     store, proxy = harmed
