@@ -41,6 +41,17 @@ class Pair:
             replayed = f"select pg_last_wal_replay_lsn() >= '{there}'::pg_lsn"
             settled(lambda: session.rows(replayed) == [("t",)], lambda: "the replica does not follow")
 
+    def stand_still(self) -> None:
+        """The replica receives what the primary commits, and applies none of it until `go_on`."""
+        with closing(connect(self.standby, role="test", run_id="test")) as session:
+            session.rows("select pg_wal_replay_pause()")
+            state = "select pg_get_wal_replay_pause_state()"
+            settled(lambda: session.rows(state) == [("paused",)], lambda: "it goes on applying")
+
+    def go_on(self) -> None:
+        with closing(connect(self.standby, role="test", run_id="test")) as session:
+            session.rows("select pg_wal_replay_resume()")
+
     def cut_off(self) -> None:
         """What the primary commits from now on does not reach the replica any more."""
         with closing(connect(self.standby, role="test", run_id="test")) as session:

@@ -29,7 +29,7 @@ from migrator.postgres.transactions import statement
 ROLE = "backfill"  # with which the names of all sessions of a backfill begin
 _STALE_S = 0.1  # several workers may go by one look
 _LOOK_S = 0.25
-_RECENT = 0.7  # how much of the biggest batch counts from look to look
+_RECENT = 0.9  # how much of the biggest batch counts from batch to batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,9 @@ class Throttle:
         self._waiting_since: float | None = None
         self._waited_s = 0.0
         self._way_until = 0.0  # for so long others, who were held up, go first
-        self._wal: int | None = None  # the server's position at the last look
-        self._batch_wal = 0.0  # what it has gained from one look to the next, of late
+        self._wal = 0  # the server's position at the last look
+        self._begun: dict[int, int] = {}  # worker -> the position when its batch began
+        self._batch_wal = 0.0  # what the server has gained during a batch, of late
         self._lagging = False
         self.lag_bytes: int | None = None  # of the replica furthest behind; None: there is none, or `unknown`
         self.max_lag_bytes: int | None = None
@@ -111,9 +112,12 @@ class Throttle:
         Raises: StepFailed when the server cannot be asked.
         """
         self._rest(self._backfill.pause_s, check)
+        worker = threading.get_ident()
+        self._end_batch(worker)
         while self._look() is not None:
             self._rest(_STALE_S, check)
         check()
+        self._begun[worker] = self._wal
 
     def _rest(self, seconds: float, check: Callable[[], None]) -> None:
         until = self._monotonic() + seconds
@@ -147,7 +151,7 @@ class Throttle:
 
     def _lag(self, session: PgSession) -> str | None:
         found = lag(session)
-        self._measure(found.wal)
+        self._wal = found.wal
         if found.hidden:
             self.unknown["replication lag"] = "this login is not in pg_monitor"
         self.lag_bytes = found.behind_bytes
@@ -157,17 +161,21 @@ class Throttle:
         limit = self._backfill.max_lag_bytes
         if limit is None:
             return None
-        # Batches that are about to begin will add to it; once over, it is to come well below before the next one.
-        coming = min(self._batch_wal * self._backfill.jobs, limit / 2)
-        self._lagging = self.lag_bytes > (limit / 2 if self._lagging else limit - coming)
+        # What is about to begin adds to it, and may be twice as large as before; once over, it is to come well below.
+        coming = min(2 * self._batch_wal, limit * 0.75)
+        self._lagging = self.lag_bytes > (min(limit / 2, limit - coming) if self._lagging else limit - coming)
         if not self._lagging:
             return None
         return f"replica {found.replica}, {_megabytes(self.lag_bytes)} behind (limit {_megabytes(limit)})"
 
-    def _measure(self, wal: int) -> None:
-        if self._wal is not None:
-            self._batch_wal = max(wal - self._wal, self._batch_wal * _RECENT)
-        self._wal = wal
+    def _end_batch(self, worker: int) -> None:
+        """The worker's batch is over: what the server has gained meanwhile, all workers' writes and others' counted."""
+        begun = self._begun.pop(worker, None)
+        if begun is None:
+            return
+        with self._asking:
+            self._wal = lag(self._open()).wal
+            self._batch_wal = max(self._wal - begun, self._batch_wal * _RECENT)
 
     def _load(self, session: PgSession) -> str | None:
         limit = self._backfill.max_active_sessions

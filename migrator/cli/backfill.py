@@ -399,7 +399,7 @@ def _teller(*, silent: bool) -> Callable[[Progress], None]:
 class _Teller:
     def __init__(self, *, redraws: bool) -> None:
         self._redraws = redraws
-        self._told_at = float("-inf")
+        self._told_at = time.monotonic()
         self._waiting: str | None = None
         self._width = 0
 

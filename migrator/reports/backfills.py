@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from migrator.backfills.definition import RESTORE, Backfill
 from migrator.backfills.ledger import State
@@ -34,7 +36,7 @@ def progress(found: Progress) -> str:
 def plan(found: Planned, *, env: str) -> list[str]:
     """What a run of it would do, and the command."""
     backfill = found.backfill
-    lines = [f"{backfill.name} ({backfill.file})"]
+    lines = [f"{backfill.name} ({_file(backfill)})"]
     lines += [
         *_told("after", f"{backfill.after}, which has {'' if found.has_come else 'not '}run here"),
         *_told("walks", f"{backfill.table}{_about(found)}, by {', '.join(backfill.key)}"),
@@ -50,7 +52,7 @@ def plan(found: Planned, *, env: str) -> list[str]:
         *_told("state", "pending" if found.entry is None else found.entry.state.value),
     ]
     for problem in found.looked.problems:
-        lines += _wrapped(f"  refused: {problem.message}", 4)
+        lines += _wrapped(f"  refused: {problem.message.replace(str(backfill.file), _file(backfill))}", 4)
         lines += _wrapped(f"    {problem.hint}", 4)
     if not found.looked.problems:
         complete = found.entry is not None and found.entry.is_complete
@@ -87,7 +89,7 @@ def status(found: Sequence[Standing], *, env: str) -> list[str]:
     for one in found:
         entry = one.entry
         lines.append(f"{entry.name}: {_state(one)}")
-        lines += _told("rows", f"{_rows(entry.rows_done, entry.total)} of {entry.table}, {_pace_so_far(one)}")
+        lines += _told("rows", f"{_rows(entry.rows_done, entry.total)} of {_plain(entry.table)}, {_pace_so_far(one)}")
         if entry.rows_undone:
             lines += _told("undone", count(entry.rows_undone, "row"))
         lines += _told("writers", _captured(one))
@@ -217,6 +219,17 @@ def _wrapped(line: str, indent: int) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _file(backfill: Backfill) -> str:
+    """Relative to the current folder, where it lies below."""
+    here = Path.cwd()
+    return str(backfill.file.relative_to(here) if backfill.file.is_relative_to(here) else backfill.file)
+
+
+def _plain(table: str) -> str:
+    """A quoted name without the quotes that PostgreSQL would not want."""
+    return re.sub(r'"([a-z_][a-z0-9_]*)"', r"\1", table)
 
 
 def _rows(rows: int, total: int | None) -> str:

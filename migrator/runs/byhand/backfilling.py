@@ -112,7 +112,8 @@ def plan(database: Database, backfill: Backfill) -> Planned:
         look = inspection.look if has_come else inspection.of_table
         looked = look(session, backfill)
         if not has_come:
-            looked = replace(looked, problems=(*inspection.of_file(backfill), *looked.problems))
+            others = [one for one in looked.problems if one.code != "table_gone"]  # a changeset before may make it
+            looked = replace(looked, problems=(*inspection.of_file(backfill), *others))
         return Planned(
             backfill=backfill,
             has_come=has_come,

@@ -146,20 +146,19 @@ def test_replica_that_lags_holds_it_back(replicated: Pair) -> None:
     login = replicated.server.admin
     with (
         closing(connect(login, role="test", run_id="test")) as primary,
-        closing(connect(replicated.standby, role="test", run_id="test")) as standby,
         throttled(login, max_lag_bytes=1_000_000) as throttle,
     ):
         primary.execute("create table filled (n int, t text)")
         replicated.catch_up()
         throttle.wait(lambda: None)
         assert throttle.lag_bytes is not None
-        standby.execute("select pg_wal_replay_pause()")
+        replicated.stand_still()
         primary.execute("insert into filled select n, repeat('x', 100) from generate_series(1, 30000) n")
         with waiting(throttle):
             assert "replica walreceiver" in str(throttle.waiting_for)
             assert "(limit 1.0 MB)" in str(throttle.waiting_for)
             assert throttle.lag_bytes > 1_000_000
-            standby.execute("select pg_wal_replay_resume()")
+            replicated.go_on()
         assert throttle.max_lag_bytes is not None
         assert throttle.max_lag_bytes > 1_000_000
 
