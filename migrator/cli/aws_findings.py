@@ -36,9 +36,26 @@ def of_environment(config: Config, environment: Environment) -> Iterator[Finding
         yield failed("aws", error)
         return
     yield Finding(name="aws", status="ok", detail=f"{identity.arn} in {region}")
+    yield _term(account)
     yield from _permissions(config, environment, account, Where(account=identity.account, region=region))
     yield from _providers(config, environment)
     yield from _servers(environment)
+
+
+def _term(account: Account) -> Finding:
+    """How long the credentials hold out."""
+    from datetime import UTC, datetime
+
+    term = account.term()
+    ends = term.kind in ("ends", "unknown")
+    return Finding(
+        name="aws credentials",
+        status="warning" if ends else "ok",
+        detail=term.said(datetime.now(UTC)),
+        remedy="a role that migrator renews by itself does not end in mid-run: [aws] role_arn, or the machine's own"
+        if ends
+        else None,
+    )
 
 
 def _permissions(config: Config, environment: Environment, account: Account, where: Where) -> Iterator[Finding]:

@@ -45,11 +45,12 @@ def status(
     migrator status --env production
     """
     loaded = opening.configuration(config, overrides=overrides, required=False)
-    found, lines_of_kept = _status(loaded, opening.environment(loaded, env))
+    environment = opening.environment(loaded, env)
+    found, lines_of_kept = _status(loaded, environment)
     if as_json:
         output.json_result(asdict(found))
         return
-    for line in _lines(found, lines_of_kept):
+    for line in _lines(found, lines_of_kept, outside=bool(environment.maintenance.outside)):
         output.result(line)
 
 
@@ -115,7 +116,7 @@ def _outcome(journal: Journal, run_id: str) -> str | None:
         return None
 
 
-def _lines(found: Status, kept: Mapping[str, str]) -> list[str]:
+def _lines(found: Status, kept: Mapping[str, str], *, outside: bool) -> list[str]:
     lines = [f"{found.environment}: {found.database}"]
     if found.open_run is None:
         lines.append("no run is under way, and none was left behind")
@@ -128,7 +129,9 @@ def _lines(found: Status, kept: Mapping[str, str]) -> list[str]:
         lines.append(f"run {found.open_run} has migrated the database, and stopped in step {found.step} after that")
     else:
         lines.append(f"run {found.open_run} was left behind in step {found.step} by {found.held_by}")
-    if found.maintenance is None:
+    if found.maintenance is None and found.open_run is not None and outside:
+        lines.append(f"no fence stands; outside: migrator maintenance status --env {found.environment}")
+    elif found.maintenance is None:
         lines.append("maintenance is off")
     else:
         until = f", until {found.fence_until}" if found.fence_until else ""

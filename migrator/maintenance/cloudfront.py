@@ -100,7 +100,8 @@ class CloudFront:
         if mark is not None:
             shown += f"; held by the run {mark.run_id}"
             if not on:
-                shown += "; DRIFT: somebody switched it meanwhile"
+                is_as_before = all(targets.get(one) == mark.before.get(one) for one in self.behaviors)
+                shown += "; not switched yet, or back" if is_as_before else "; DRIFT: somebody switched it meanwhile"
         return ProviderStatus(on=on, detail=shown, held_by=mark.run_id if mark is not None else None)
 
     def _not_ours(self, targets: Mapping[str, str], before: Mapping[str, str]) -> list[str]:

@@ -96,7 +96,8 @@ class Ecs:
         if mark is not None:
             detail += f"; held by the run {mark.run_id}, {mark.before.get('desired', 'unknown')} tasks before it"
             if desired != 0:
-                detail += "; DRIFT: somebody started it meanwhile"
+                is_as_before = mark.before.get("desired") == str(desired)
+                detail += "; not at zero yet, or again" if is_as_before else "; DRIFT: somebody started it meanwhile"
         on = desired == 0 and running == 0 and quiet
         return ProviderStatus(on=on, detail=detail, held_by=mark.run_id if mark is not None else None)
 
