@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from importlib import metadata
 from typing import Literal
 
 from migrator.checks import invariants, rules
@@ -26,6 +27,7 @@ def start(run: Run) -> SuiteRunner:
     """The process that runs the suites is starting, so that its import is over when it is needed. Safe to repeat."""
     if run.suites is None:
         run.suites = SuiteRunner.start(run.folder / "checks.log")
+        run.record.versions["great_expectations"] = metadata.version("great_expectations")  # without its import
     return run.suites
 
 
