@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from migrator.backfills.definition import Backfill
 from migrator.cli.app import app
 from migrator.config import aws_maintenance, models
 from migrator.config.aws import AwsSettings
@@ -87,6 +88,8 @@ def _plain(model: type[BaseModel]) -> Callable[[], str]:
     def table() -> str:
         rows = []
         for name, field in model.model_fields.items():
+            if field.exclude:
+                continue
             value = "needed" if field.is_required() else _value(name, {name: field.get_default()})
             rows.append([f"`{field.alias or name}`", value, field.description or "Which kind of provider this is."])
         return _table(["key", "default", "meaning"], rows)
@@ -240,6 +243,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "cloudfront": _plain(aws_maintenance.CloudFrontProvider),
     "ssm": _plain(aws_maintenance.SsmProvider),
     "aws": _plain(AwsSettings),
+    "backfill": _plain(Backfill),
     "store": _plain(StoreSettings),
     "exit-codes": _exit_codes,
     "rds": _plain(RdsSettings),
