@@ -78,6 +78,9 @@ class Effect(StrEnum):
     BACKFILL_LEDGER = "backfill_ledger"
     BACKFILL_LOCK = "backfill_lock"
     BACKFILL_STATE = "backfill_state"
+    BACKFILL_TRIAL = "backfill_trial"  # undone at once
+    BACKFILL_BATCH = "backfill_batch"
+    BACKFILL_COMMIT = "backfill_commit"
     BACKFILL_CANCEL = "backfill_cancel"  # of a batch that holds others up
     # files
     BACKUP_FOLDER = "backup_folder"

@@ -18,6 +18,7 @@ from typing import Literal
 from psycopg import sql
 
 from migrator.backfills.definition import DECISIVE, Backfill
+from migrator.backfills.keys import Bounds, Key
 from migrator.errors import Locked, Refused, StepFailed
 from migrator.failpoints import Effect, effect
 from migrator.liquibase import ledger as liquibase_ledger
@@ -26,7 +27,6 @@ from migrator.postgres.transactions import statement
 
 TABLE = "migrator_backfills"
 RANGES = "migrator_backfill_ranges"
-Key = tuple[str, ...]  # one key, a text for every column
 Phase = Literal["move", "undo"]
 
 
@@ -51,7 +51,8 @@ class Entry:
     state: State
     run_id: str  # of the run or command that began it
     definition: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    rows_done: int = 0
+    rows_done: int = 0  # moved
+    rows_walked: int = 0  # those that `where` leaves out counted
     batches: int = 0
     total: int | None = None  # rows of the table when it began, as far as the server knew
     ranges: int = 0
@@ -69,14 +70,6 @@ class Entry:
     def backfill(self) -> Backfill:
         """As it was when it began, without its file: enough to undo it. Raises: pydantic.ValidationError."""
         return Backfill.model_validate(dict(self.definition))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """Keys above `low`, up to and with `high`; None: no limit on this side."""
-
-    low: Key | None = None
-    high: Key | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +179,8 @@ def divide(session: Session, tables: Tables, name: str, ranges: Sequence[Bounds]
             sql.Literal(name),
             sql.Literal(phase),
             sql.Literal(number),
-            _json(bounds.low),
-            _json(bounds.high),
+            json_of(bounds.low),
+            json_of(bounds.high),
         )
         for number, bounds in enumerate(ranges, 1)
     ]
@@ -326,12 +319,21 @@ def found(session: Session, schema: str | None) -> Tables | None:
     return Tables(backfills=backfills, ranges=parts) if backfills is not None and parts is not None else None
 
 
+def required(session: Session, schema: str | None) -> Tables:
+    """The two tables. Raises: StepFailed where they are not there."""
+    tables = found(session, schema)
+    if tables is None:
+        raise StepFailed(f"the tables {TABLE} and {RANGES} are gone", code="ledger_gone")
+    return tables
+
+
 def key_of(text: str | None) -> Key | None:
     """A key from its JSON."""
     return None if text is None else tuple(str(part) for part in json.loads(text))
 
 
-def _json(key: Key | None) -> sql.Composable:
+def json_of(key: Key | None) -> sql.Composable:
+    """The same for a statement."""
     return sql.NULL if key is None else sql.Literal(json.dumps(key))
 
 
@@ -385,6 +387,7 @@ def _entry(row: Row) -> Entry:
         run_id=str(values["run_id"]),
         definition=json.loads(values["definition"] or "{}"),
         rows_done=int(values["rows_done"] or 0),
+        rows_walked=int(values["rows_walked"] or 0),
         batches=int(values["batches"] or 0),
         total=None if values["total"] is None else int(values["total"]),
         ranges=int(values["ranges"] or 0),
@@ -410,6 +413,7 @@ _COLUMNS = (
     "run_id",
     "definition",
     "rows_done",
+    "rows_walked",
     "batches",
     "total",
     "ranges",
@@ -423,6 +427,7 @@ _COLUMNS = (
 _READ = """
 SELECT b.name, b.checksum, b.table_name, b.state, b.run_id, b.definition::text,
        coalesce(sum(r.rows_done) FILTER (WHERE r.phase = 'move'), 0)::text,
+       coalesce(sum(r.rows_walked) FILTER (WHERE r.phase = 'move'), 0)::text,
        coalesce(sum(r.batches) FILTER (WHERE r.phase = 'move'), 0)::text, b.total::text,
        count(r.number) FILTER (WHERE r.phase = 'move'), count(r.number) FILTER (WHERE r.phase = 'move' AND r.done),
        coalesce(sum(r.rows_done) FILTER (WHERE r.phase = 'undo'), 0)::text,
@@ -452,6 +457,7 @@ CREATE TABLE {ranges} (
     high jsonb,
     cursor jsonb,
     rows_done bigint NOT NULL DEFAULT 0,
+    rows_walked bigint NOT NULL DEFAULT 0,
     batches bigint NOT NULL DEFAULT 0,
     done boolean NOT NULL DEFAULT false,
     PRIMARY KEY (name, phase, number)
