@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from migrator.backfills import definition
 from migrator.checks import rules, suites
 from migrator.cli.app import app
 from migrator.config.load import load
@@ -73,7 +74,10 @@ def test_every_configuration_is_accepted(page: Path, tmp_path: Path) -> None:
     for text in blocks(page, "toml"):
         file = tmp_path / "migrator.toml"
         file.write_text(text)
-        assert load(file, {}).names
+        if page.name == "backfills.md":
+            assert definition.read(file).name
+        else:
+            assert load(file, {}).names
 
 
 @each_page
