@@ -1,6 +1,6 @@
 """make sweep: kills at every fail point of every kind of run, and at N random moments.
 
-python -m tests.sweep                        every fail point
+python -m tests.sweep                        every fail point, and for a tenth of them a second kill inside the resume
 python -m tests.sweep --random 1000          and a thousand random cases
 python -m tests.sweep --only CASE ...        these again, as they were printed
 """
@@ -29,7 +29,7 @@ from migrator.postgres.embedded import EmbeddedServer, Options
 from tests.acceptance.stage import template
 from tests.conftest import SETTINGS as SERVER_SETTINGS
 from tests.conftest import Server
-from tests.sweep.cases import SETTINGS, Case, at_every_place, at_random
+from tests.sweep.cases import SETTINGS, Case, at_every_place, at_random, killed_twice
 from tests.sweep.proof import Broken, Ground, prove, trace_of
 
 
@@ -77,7 +77,8 @@ def _drawn(asked: argparse.Namespace, draw: random.Random) -> list[Case]:
     cases = []
     if asked.places:
         for setting in settings:
-            cases += [case for case in at_every_place(setting, traced[setting][0]) if draw.random() < asked.part]
+            found = [case for case in at_every_place(setting, traced[setting][0]) if draw.random() < asked.part]
+            cases += [*found, *killed_twice(draw, found, len(traced[setting][0]))]
     for _ in range(asked.random):
         setting = draw.choice(settings)
         cases.append(at_random(draw, setting, *traced[setting]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SELF = "self"
 HARMS = (SELF, "jvm", "dump", "restore", "server")  # that are drawn; the network's are stall, cut and slow
@@ -97,6 +97,12 @@ def at_every_place(setting: Setting, reached: Sequence[str]) -> Iterator[Case]:
     for place, times in Counter(reached).items():
         for number in sorted({1, times}):
             yield Case(setting=setting, first=Blow(place=place, number=number))
+
+
+def killed_twice(draw: random.Random, cases: Sequence[Case], places: int) -> Iterator[Case]:
+    """A tenth of the cases once more, with a kill at any of so many places of the resume, which is resumed too."""
+    for case in draw.sample(cases, len(cases) // 10):
+        yield replace(case, second=Blow(number=draw.randint(1, max(1, places))))
 
 
 def at_random(draw: random.Random, setting: Setting, reached: Sequence[str], lasts_s: float) -> Case:

@@ -160,7 +160,10 @@ def _start(stage: Stage, setting: Setting, blow: Blow | None, *arguments: str) -
 
 
 def _strike(ground: Ground, stage: Stage, blow: Blow, process: subprocess.Popen[str]) -> None:
-    """The harm is done, at its moment; a tool is killed when it is at work next, if ever."""
+    """The harm is done, at its moment; a tool is killed when it is at work next, if ever.
+
+    Nobody reads the program's pipes meanwhile: what a run says is far less than a pipe holds.
+    """
     if blow.harm in _TOOLS:
         wanted = _TOOLS[blow.harm]
         while process.poll() is None:
@@ -169,8 +172,6 @@ def _strike(ground: Ground, stage: Stage, blow: Blow, process: subprocess.Popen[
                     os.kill(pid, signal.SIGKILL)
                 return
             time.sleep(0.002)
-            if _is_full(process):
-                return
         return
     if blow.after_s is not None:
         with suppress(subprocess.TimeoutExpired):
@@ -206,11 +207,6 @@ def _disturb(ground: Ground, stage: Stage, how: str, process: subprocess.Popen[s
     with suppress(subprocess.TimeoutExpired):
         process.wait(ground.cut_s)
     proxy.heal()
-
-
-def _is_full(process: subprocess.Popen[str]) -> bool:
-    """Nobody reads its pipe while a tool is waited for; what a run says is far less than a pipe holds."""
-    return process.poll() is not None
 
 
 def _judge(stage: Stage, case: Case, told: Told) -> str:
