@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-# A batch says its backfill's name here, with SET LOCAL, and the backfill's own triggers stay silent.
-SETTING = "migrator.backfill"
+from migrator.backfills import keys
+from migrator.backfills.batch import SETTING
+
 _STACK = "migrator.captured"  # the rows whose statement is under way in this session, one digest each
 _LONGEST_NAME = 63
 _LONGEST_SUFFIX = len(":truncate")  # no backfill's name has a colon in it
@@ -73,11 +74,6 @@ def function_name(backfill: str) -> str:
     return f"{plain.encode()[:room].decode(errors='ignore')}_{digest}"
 
 
-def with_batch(batch: sql.Composable, text: str) -> sql.Composable:
-    """The user's statement with the relation `batch` in front of it."""
-    return sql.SQL("WITH batch AS MATERIALIZED ({}) {}").format(batch, sql.SQL(text))
-
-
 def create_function(source: Source, deeds: Deeds) -> str:
     """The function is there as these deeds want it, owned by the current role, and nobody else may call it."""
     settings = (("row_security", "off"), *PRINTED_AS)
@@ -120,7 +116,7 @@ def create_triggers(source: Source, deeds: Deeds) -> dict[str, str]:
 def trial(source: Source, text: str) -> str:
     """A statement that plans `text` for no key at all, and looks at the rights that it needs."""
     none = sql.SQL("SELECT {} FROM {} WHERE false").format(_names(source), source.identifier)
-    return sql.SQL("EXPLAIN {}").format(with_batch(none, text)).as_string(None)
+    return f"EXPLAIN {keys.with_batch(none, text)}"
 
 
 def _body(source: Source, deeds: Deeds) -> sql.Composable:
@@ -178,7 +174,7 @@ END
 def _execute(batch: sql.Composable, text: str | None, using: sql.Composable) -> sql.Composable:
     if text is None:
         return sql.SQL("NULL;")
-    return sql.SQL("EXECUTE {}{};").format(sql.Literal(with_batch(batch, text).as_string(None)), using)
+    return sql.SQL("EXECUTE {}{};").format(sql.Literal(keys.with_batch(batch, text)), using)
 
 
 def _kept(source: Source, deeds: Deeds) -> sql.Composable:
@@ -198,9 +194,9 @@ def _all(source: Source) -> sql.Composable:
 
 def _selected(source: Source, deeds: Deeds, what: sql.Composable) -> sql.Composable:
     conditions = [sql.SQL("{} = {}").format(sql.Identifier(c), _value(i)) for i, c in enumerate(source.key, 1)]
-    if deeds.where:
-        conditions.append(sql.SQL("(\n{}\n)").format(sql.SQL(deeds.where)))
-    return sql.SQL("SELECT {} FROM {} WHERE {}").format(what, source.identifier, sql.SQL(" AND ").join(conditions))
+    is_key = sql.SQL(" AND ").join(conditions)
+    where = keys.and_where(deeds.where)
+    return sql.SQL("SELECT {} FROM {} WHERE {}{}").format(what, source.identifier, is_key, where)
 
 
 def _changed(source: Source) -> sql.Composable:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from migrator.backfills import capture, capture_function
+from migrator.backfills.batch import SETTING
 from migrator.backfills.definition import Backfill
 from migrator.config.login import Login
 from migrator.errors import Refused, StepFailed
@@ -222,7 +223,7 @@ def test_batches_do_not_call_it(session: PgSession) -> None:
     people(session)
     install(session, backfill())
     with transaction(session):
-        session.execute(f"select set_config('{capture_function.SETTING}', 'split-name', true)")
+        session.execute(f"select set_config('{SETTING}', 'split-name', true)")
         session.execute("insert into customer values (1, 'a b')")
     assert session.rows("table customer") == [("1", "a b", None)]
     session.execute("insert into customer values (2, 'a b')")
@@ -423,7 +424,7 @@ def test_batch_and_writer_at_once_end_equal(session: PgSession, database: Login,
     with psycopg.connect(conninfo(database)) as batch, psycopg.connect(conninfo(database)) as writer:
 
         def move() -> None:
-            batch.execute(f"select set_config('{capture_function.SETTING}', 'copy', true)".encode())
+            batch.execute(f"select set_config('{SETTING}', 'copy', true)".encode())
             keys = batch.execute("select id from customer where id < 3 for no key update").fetchall()
             numbers = ",".join(str(key) for (key,) in keys) or "null"
             batch.execute(f"with batch as (select unnest(array[{numbers}]::int[]) as id) {COPY}".encode())
