@@ -219,6 +219,7 @@ _TITLES: dict[type[BaseModel], str] = {
     record.Proof: "proof",
     record.StepRecord: "steps",
     record.ChangesetRecord: "changesets",
+    record.BackfillRecord: "backfills",
     record.BackupRecord: "backups",
     record.MaintenanceRecord: "maintenance",
     record.CheckRecord: "checks",

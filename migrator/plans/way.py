@@ -11,6 +11,11 @@ from migrator.plans.obstacles import Obstacle, refuse
 
 MAX_SAVEPOINTS_WHILE_OTHERS_WORK = 60  # from the 65th subtransaction on every snapshot must search pg_subtrans
 
+_TWO_RELEASES = (
+    "For atomic runs part it in two releases: one with what comes before the backfill, one with what needs it "
+    "(migrator:requires)."
+)
+
 
 class Applicable(Protocol):
     """What the choice depends on."""
@@ -29,6 +34,15 @@ class Applicable(Protocol):
     def has_rollback(self) -> bool: ...
 
 
+class Moving(Protocol):
+    """A backfill between the changesets, as far as the choice depends on it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inside(self) -> bool: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     way: str  # atomic, bluegreen or stepwise
@@ -43,28 +57,37 @@ def choose(
     protected: bool,
     maintenance: str,
     hindrances: Sequence[Obstacle] | None = None,
+    backfills: Sequence[Moving] = (),
 ) -> Choice:
-    """The way for these changesets.
+    """The way for these changesets, and the backfills between them.
 
     `hindrances`: what keeps the database from being copied and swapped; None where nobody asks for that.
     Raises: Refused when the wanted way cannot do them.
     """
     outside = [_key(c) for c in pending if not c.run_in_transaction]
+    apart = [one.name for one in backfills if not one.inside]
     if wanted == "bluegreen":
         refuse([replace(one, what=f"way = bluegreen, but {one.what}") for one in hindrances or ()])
         return Choice(way="bluegreen", fallback=None, reason="the configuration asks for it")
     second = "bluegreen" if hindrances is not None and not hindrances else "stepwise"
     if wanted == "stepwise":
         return Choice(way="stepwise", fallback=None, reason="the configuration asks for it")
-    if outside:
-        if wanted == "atomic":
-            raise Refused(
-                f"way = atomic, but {outside[0]} says runInTransaction=false, so it cannot be part of one transaction.",
-                hint="Set way = 'auto' or 'stepwise', or move that changeset into a changelog of its own.",
-            )
-        reason = f"{outside[0]} has runInTransaction=false"
+    if apart and wanted == "atomic":
+        raise Refused(
+            f"way = atomic, but backfill {apart[0]} commits batch by batch, so it cannot be part of one transaction.",
+            hint=f"{_TWO_RELEASES} Or set way = 'auto' or 'stepwise'; inside = true is for few rows.",
+        )
+    if outside and wanted == "atomic":
+        raise Refused(
+            f"way = atomic, but {outside[0]} says runInTransaction=false, so it cannot be part of one transaction.",
+            hint="Set way = 'auto' or 'stepwise', or move that changeset into a changelog of its own.",
+        )
+    if outside or apart:
+        reason = f"{outside[0]} has runInTransaction=false" if outside else f"backfill {apart[0]} commits in batches"
         if hindrances:
             reason += f"; not blue/green, because {hindrances[0].what}"
+        if not outside:
+            reason += f". {_TWO_RELEASES}"
         return Choice(way=second, fallback=None, reason=reason)
     savepoints = sum(1 for c in pending if c.needs_savepoint)
     if maintenance == "none" and savepoints > MAX_SAVEPOINTS_WHILE_OTHERS_WORK:

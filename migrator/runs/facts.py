@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from migrator.postgres.sequences import SequenceState
 
@@ -47,6 +47,19 @@ class Planned(BaseModel):
         return (self.path, self.id, self.author)
 
 
+class PlannedBackfill(BaseModel):
+    """A backfill to be done between the changesets (or undone, in a rollback), as it was when the run was planned."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    checksum: str
+    table: str
+    after: str  # path::id::author
+    inside: bool = False
+    definition: dict[str, JsonValue] = Field(default_factory=dict)  # all of it: its file may be another one by now
+
+
 class Undo(BaseModel):
     """What a person wants undone: a run, all after a tag, or a number of changesets; just one of the three is set."""
 
@@ -81,6 +94,11 @@ class Facts(BaseModel):
     planned: list[Planned] = Field(default_factory=list)
     changelog_files: dict[str, str] = Field(default_factory=dict)  # -> SHA-256; read before the changesets were
     changelog_settings: dict[str, str] = Field(default_factory=dict)  # of parameters a digest
+    backfills: list[PlannedBackfill] = Field(default_factory=list)
+    requires: dict[str, list[str]] = Field(default_factory=dict)  # path::id::author -> backfills it cannot do without
+    required: list[PlannedBackfill] = Field(default_factory=list)  # those of them that were done by an earlier run
+    backfill_tables: list[str] = Field(default_factory=list)  # existing tables that a backfill walks through or writes
+    had_backfill_ledger: bool = False
     tables_bytes: int = 0  # of all tables, by the pages that the planner counts
     existing: list[str] = Field(default_factory=list)  # every table that was there before
     named: list[str] = Field(default_factory=list)  # existing tables that the changesets name
@@ -114,6 +132,9 @@ class Facts(BaseModel):
     backup_id: str | None = None
     server_snapshot: str | None = None  # of RDS, asked for by this run
     server_backup_id: str | None = None  # of the manifest of what RDS keeps
+    # apply
+    applied: int = 0  # segments of which everything is done
+    moving: str | None = None  # the backfill at work, and no changeset since: a run killed now may carry on
     # verify, commit
     verified: bool = False
     committed: bool = False

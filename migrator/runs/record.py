@@ -102,6 +102,23 @@ class ChangesetRecord(_Part):
     duration_s: float | None = Field(default=None, description="Seconds that it took; null when it did not run.")
 
 
+class BackfillRecord(_Part):
+    name: str = Field(description="The backfill's name.")
+    table: str = Field(description="The table whose rows it walks through.")
+    after: str = Field(description="path::id::author of the changeset that it follows.")
+    state: str = Field(
+        description="pending, running, moved, verified; or required, where a changeset says so: proven, and not moved. "
+        "Taken back: undone."
+    )
+    rows: int | None = Field(default=None, description="Rows that this run has moved (or moved back); null before.")
+    batches: int | None = Field(default=None, description="Transactions that it took; null before.")
+    duration_s: float | None = Field(default=None, description="Seconds that it took, what it waited included.")
+    rate: float | None = Field(default=None, description="Rows a second; null where it took no time.")
+    waited_s: float | None = Field(default=None, description="Seconds of it that it held back, for a limit.")
+    max_lag_bytes: int | None = Field(default=None, description="The largest replication lag seen; null: none known.")
+    violations: int | None = Field(default=None, description="Rows that its verify query returned; null: not asked.")
+
+
 class BackupRecord(_Part):
     id: str = Field(description="The backup's id: the name of its folder in the store.")
     kind: str = Field(description="dump or clone.")
@@ -182,6 +199,9 @@ class RunRecord(_Part):
     proof: Proof = Field(default_factory=Proof, description="What the verdict rests on.")
     steps: list[StepRecord] = Field(default_factory=list, description="Every step, in the order it was started.")
     changesets: list[ChangesetRecord] = Field(default_factory=list, description="Those to be executed, or undone.")
+    backfills: list[BackfillRecord] = Field(
+        default_factory=list, description="Data moved between the changesets, and what a changeset requires of it."
+    )
     gates: list[GateState] = Field(default_factory=list, description="What had to be open before it might begin.")
     backups: list[BackupRecord] = Field(default_factory=list, description="What was backed up before.")
     maintenance: MaintenanceRecord = Field(

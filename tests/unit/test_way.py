@@ -51,3 +51,25 @@ def test_a_fallback_without_a_way_back_can_be_accepted() -> None:
 def test_stepwise_without_a_way_back_is_refused() -> None:
     with pytest.raises(Refused, match="no rollback"):
         chosen(Changeset(has_rollback=False, run_in_transaction=False), has_dump=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backfill:
+    name: str = "split-name"
+    inside: bool = False
+
+
+def test_a_backfill_in_batches_rules_atomic_out_and_two_releases_are_proposed() -> None:
+    choice = way.choose("auto", [Changeset()], protected=False, maintenance="offline", backfills=[Backfill()])
+    assert (choice.way, choice.fallback) == ("stepwise", None)
+    assert "split-name" in choice.reason
+    assert "two releases" in choice.reason
+    with pytest.raises(Refused, match="split-name") as refused:
+        way.choose("atomic", [Changeset()], protected=False, maintenance="offline", backfills=[Backfill()])
+    assert "two releases" in str(refused.value.hint)
+
+
+def test_a_backfill_inside_the_transaction_leaves_the_way_as_it_is() -> None:
+    inside = [Backfill(inside=True)]
+    choice = way.choose("auto", [Changeset()], protected=False, maintenance="offline", backfills=inside)
+    assert choice.way == "atomic"

@@ -40,7 +40,7 @@ _ALLOW = re.compile(
     r"(?P<before>[^\n]*?)\bmigrator:allow\b"
     r"(?:[ \t]+(?P<rules>[\w/*?-]+(?:[ \t]*,[ \t]*[\w/*?-]+)*))?[ \t:]*(?P<reason>[^\n]*)"
 )
-_IN_COMMENT = re.compile(r"^\s*$|--|/\*|^\s*\*|#|<!--|comment", re.IGNORECASE)
+IN_COMMENT = re.compile(r"^\s*$|--|/\*|^\s*\*|#|<!--|comment", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*(-->|\*/|</[\w:]*comment>|[\"']\s*[,}\]]*)+\s*$")
 
 
@@ -135,7 +135,7 @@ def _allowed(changeset: Changeset, places: Places) -> list[Allowed]:
 def _read(text: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
     """Rules, reason, and how many lines come before."""
     for match in _ALLOW.finditer(text):
-        if _IN_COMMENT.search(match["before"]) is None:
+        if IN_COMMENT.search(match["before"]) is None:
             continue
         rules = tuple(part.strip() for part in (match["rules"] or "").split(",") if part.strip())
         yield rules, _CLOSING.sub("", match["reason"]).strip(), text.count("\n", 0, match.start())
