@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,8 @@ BUCKET = "shop-backups"
 GOOD = "\nalter table customer add column nickname text;\n--rollback alter table customer drop column nickname;"
 FAILS = "\nalter table customer add constraint impossible check (id < 0);"
 STORY: list[str] = []  # one for all tests: clients outlive them
+TIMES: list[float] = []  # when each was carried out, by the clock that the database has too
+MOMENT = "\ncreate table moment as select clock_timestamp() as at;\n--rollback drop table moment;"
 WATCHED = {
     "ecs:UpdateService": "ecs",
     "elbv2:CreateRule": "alb on",
@@ -48,6 +51,7 @@ def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     told = STORY
     told.clear()
+    TIMES.clear()
     real = Account.client
 
     def client(self: Account, name: str) -> Any:
@@ -61,6 +65,7 @@ def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 if call in WATCHED and parameters.get("Key", "manifest.json").endswith("manifest.json"):
                     what = WATCHED[call]
                     told.append(f"ecs {'off' if parameters['desiredCount'] else 'on'}" if what == "ecs" else what)
+                    TIMES.append(time.time())
                 return answer
 
             made._make_api_call = through
@@ -139,17 +144,22 @@ def test_order_of_maintenance_backup_and_migration(
     configured(shop, endpoint, at_aws, held, monkeypatch, kinds='"dump", "rds", "pitr"')
     before = [case.world() for case in held]
     story.clear()
+    TIMES.clear()
 
     class Watches(shops.SilentReporter):
         def changeset(self, *_args: Any) -> None:
             if "migration" not in story:
                 story.append("migration")
+                TIMES.append(time.time())
                 assert all(case.holds() for case in held)
 
-    record = shop.run(shop.sql(GOOD, *([] if succeeds else [FAILS])), reporter=Watches())
+    record = shop.run(shop.sql(GOOD, MOMENT, *([] if succeeds else [FAILS])), reporter=Watches())
     assert record.outcome is (Outcome.MIGRATED if succeeds else Outcome.ROLLED_BACK), record.error
     on, off = ["alb on", "ecs on", "ssm on"], ["ssm off", "ecs off", "alb off"]
     assert story == [*on, "snapshot", "manifest", "manifest", "migration", *off]
+    if succeeds:  # the database's own word for when it was migrated
+        changed_at = float(str(shop.value("select extract(epoch from at) from moment")))
+        assert TIMES[5] < changed_at < TIMES[7]
     assert [case.world() for case in held] == before
     dump, backup = record.backups
     assert (dump.kind, backup.kind) == ("dump", "rds")

@@ -236,3 +236,18 @@ def test_log_that_cannot_be_read_is_told_once_and_the_task_followed(at_aws: Shop
     assert task.exit_code() == 6
     assert len(warned) == 1
     assert "logs:GetLogEvents" in warned[0]
+
+
+@pytest.mark.parametrize("denied", ["ecs:DescribeTaskDefinition", "ecs:RunTask"])
+def test_task_that_may_not_be_started_names_the_action(at_aws: Shop, settings: TaskSettings, denied: str) -> None:
+    def harm(name: str, call: Callable[[], Any]) -> Any:
+        if name == denied:
+            raise error("AccessDeniedException", name)
+        return call()
+
+    at_aws.harmed.harm = harm
+    task = Task(account=at_aws.harmed, settings=settings, token=at_aws.key, sleep=lambda _seconds: None)
+    with pytest.raises(AwsFailed) as caught:
+        task.start(["run", "release.sql"])
+    assert caught.value.code == "aws_denied"
+    assert denied in (caught.value.hint or "")
