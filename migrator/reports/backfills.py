@@ -155,6 +155,8 @@ def done(found: Done, *, env: str) -> list[str]:
             f"  its trigger stays on {found.backfill.table} until the contract, or until:",
             f"  migrator backfill finish {found.backfill.name} --env {env}",
         ]
+    if not found.captured and found.backfill.capture == "trigger":
+        lines.append(f"  no trigger of ours is on {found.backfill.table} any more: what comes now is not caught")
     return lines
 
 

@@ -6,6 +6,7 @@ What is right is asked by questions of the test's own, over all rows.
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -246,3 +247,30 @@ def test_nobody_waits_for_long(server: Server, tmp_path: Path) -> None:
         assert answer.code == 0, answer
         assert answer.json["backfills"][0]["violations"] == 0
         assert moving.value("select count(*) from member where first_name in ('Held', 'Not')") == 102
+
+
+def test_person_pauses_it_lets_it_go_on_and_stops_it(server: Server, tmp_path: Path) -> None:
+    with fresh_database(server) as login:
+        moving = Moving(server=server, login=login, folder=tmp_path, name="split-name", rows=400_000, pace=_PACE)
+        moving.set_up()
+        process = moving.begin("run", moving.name)
+        settled(lambda: moving.moved_rows() > 3_000, lambda: "it does not begin", within_s=60)
+        assert moving.migrator("pause", moving.name, "--reason", "lunch").code == 0
+        before = moving.moved_rows()
+        assert moving.status()["paused_because"].endswith(": lunch")
+        assert moving.migrator("run", moving.name).code == 4
+        assert moving.moved_rows() == before
+        assert moving.status()["state"] == "paused"
+
+        answer = moving.migrator("resume", moving.name)
+        assert (answer.code, "goes on" in answer.out) == (0, True), answer
+        settled(lambda: moving.moved_rows() > before, lambda: "it does not go on", within_s=60)
+        process.send_signal(signal.SIGTERM)
+        stopped = ended(process)
+        assert stopped.code == 130, stopped
+        assert "waiting for a person: paused by" in stopped.err
+        assert f"go on with: migrator backfill resume {moving.name}" in stopped.err
+        assert 0 < moving.moved_rows() < 400_000
+        assert moving.status()["next_command"] == f"migrator backfill resume {moving.name} --env online"
+        assert moving.migrator("resume", moving.name).code == 0
+        assert moving.moved_rows() == 400_000
