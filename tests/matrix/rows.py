@@ -534,7 +534,7 @@ ROWS: tuple[Row, ...] = (
         "Checks: a rule that writes, has several statements, never ends, returns NULL, no rows or the wrong type",
         "failure, not a pass",
         *_at("integration/test_invariants.py", "a_rule_that_does_not_just_read_is_a_failure"),
-        *_at("unit/test_check_statement.py", "several_statements_are_refused"),
+        *_at("unit/test_statement.py", "several_statements_are_refused"),
         *_at("unit/test_invariants.py", "a_rule_without_a_value_never_passes"),
         *_at("integration/test_suite_runner.py", "checks_cannot_write", "nothing_to_look_at_is_a_failure"),
         *_at(REFUSALS, "an_invalid_check_never_passes"),
