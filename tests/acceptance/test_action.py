@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -104,6 +105,34 @@ def test_an_input_that_is_no_name_is_refused(tmp_path: Path, echo: Path, name: s
     assert not (tmp_path / "arguments.json").exists()
     assert not (tmp_path / "HARM").exists()
     assert len(value) < 3 or value not in done.stderr  # nor is it a command of the log
+
+
+def test_who_cancels_a_job_interrupts_migrator(tmp_path: Path) -> None:
+    """The runner signals the shell of the step and nobody else."""
+    program = tmp_path / "waits"
+    program.write_text(
+        f"""#!{sys.executable}
+import signal, sys, threading
+told = threading.Event()
+signal.signal(signal.SIGINT, lambda *_: told.set())
+print("ready", flush=True)
+while not told.wait(0.05):
+    pass
+sys.exit(6)
+"""
+    )
+    program.chmod(0o755)
+    steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    script = tmp_path / "step.sh"
+    script.write_text(next(step["run"] for step in steps if step["id"] == "migrator"))
+    env = {"PATH": os.environ["PATH"], "GITHUB_ACTION_PATH": str(ROOT), "MIGRATOR": str(program), "COMMAND": "run"}
+    with subprocess.Popen(
+        ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", script], env=env, stdout=subprocess.PIPE, text=True
+    ) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "ready\n"
+        shell.send_signal(signal.SIGINT)
+        assert shell.wait(30) == 6
 
 
 @pytest.mark.parametrize("value", HOSTILE)
