@@ -316,7 +316,15 @@ def _children() -> set[int]:
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # the thread has ended meanwhile
             found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return {pid for pid in found if not _is_zombie(pid)}
+    return {pid for pid in found if not _is_zombie(pid) and not is_training(pid)}
+
+
+def is_training(pid: int) -> bool:
+    """Whether it fills the JVM's start-up cache: once a machine, beside whatever runs, until this process ends."""
+    try:
+        return b'"train": true' in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _is_zombie(pid: int) -> bool:

@@ -26,7 +26,7 @@ def look(run: Run, screened: Screened, changesets: Sequence[Changeset], target: 
 
     environment = run.environment
     run.findings = findings.find(
-        Subject(changesets=changesets, screened=screened, root=run.config.liquibase.root),
+        Subject(changesets=changesets, screened=screened, root=run.config.liquibase.root, work_folder=run.folder),
         environment.lint,
         Circumstances(
             server_major=run.server.major if run.server is not None else environment.lint.server_version,

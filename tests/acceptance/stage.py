@@ -27,6 +27,7 @@ from migrator.postgres import catalog, databases, properties, row_fingerprint, s
 from migrator.postgres.connect import connect
 from migrator.postgres.properties import DatabaseProperties
 from tests.conftest import Server, fresh_database
+from tests.shop import is_training
 
 PASSWORD = "CRASH_TEST_PASSWORD"
 ENVIRONMENT = "crash"
@@ -255,7 +256,7 @@ class Stage:
             ]
 
     def new_children(self) -> list[str]:
-        return [_described(pid) for pid in living_children() - self.children]
+        return [_described(pid) for pid in living_children() - self.children if not is_training(pid)]
 
 
 def picture(login: Login) -> Picture:

@@ -32,6 +32,7 @@ def stage(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Sta
     [
         "started:preflight",
         pytest.param("progress:trying", marks=slow),
+        pytest.param("before:migrator.plans.findings.squawk:processes.run", id="while it is linted", marks=slow),
         pytest.param("after:migrator.runs.restore:databases.create_empty", id="side database", marks=slow),
         pytest.param("before:migrator.runs.engine:ways.steps_of", id="after preflight", marks=slow),
     ],
@@ -41,6 +42,7 @@ def test_run_killed_before_anything_was_touched_is_closed(stage: Stage, moment: 
     stage.assert_blocked(run)
     assert stage.migrator("resume", run).code == 5
     stage.assert_as_it_was()
+    assert list((stage.folder / ".migrator" / "runs" / run).glob(".*")) == []
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ EXEMPT = {
     "migrator.runs.journal_tables:Transaction": "inside a transaction of migrator.runs.journal, which has the effect",
     "migrator.runs.byhand.beside:swap": "renames instances of AWS, whose calls have the effect",
     "migrator.reports.log": "a log that nothing is decided by",
-    "migrator.plans.findings.squawk": "files in a temporary folder for squawk to read, gone afterwards",
+    "migrator.plans.findings.squawk": "files for squawk to read, which whoever ends a killed run takes away",
     "migrator.runs.samples": "measurements that nothing is decided by",
     "migrator.postgres.connect:PgSession": "carries out what it is given: the caller has the effect",
 }

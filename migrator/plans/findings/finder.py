@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from migrator.config.lint import LintSettings
 from migrator.errors import ToolFailed
@@ -42,7 +43,7 @@ def find(subject: Subject, settings: LintSettings, circumstances: Circumstances,
     for changeset in pending:
         found += control.of_parameters(changeset, places)
         found += walk.through(changeset)
-    found += _squawk(pending, walk)
+    found += _squawk(pending, walk, subject.work_folder)
     left, off = suppression.apply(list(dict.fromkeys(found)), pending, settings=settings, places=places, known=KNOWN)
     return Findings(
         found=sorted_findings(left),
@@ -110,10 +111,10 @@ def _heading(look: Look) -> _Heading:
     )
 
 
-def _squawk(pending: Sequence[Changeset], walk: _Walk) -> Iterator[Finding]:
+def _squawk(pending: Sequence[Changeset], walk: _Walk, folder: Path | None) -> Iterator[Finding]:
     """What squawk says, save what another rule answers, and what cannot be true here."""
     try:
-        for one in squawk.of(pending, server_major=walk.circumstances.server_major):
+        for one in squawk.of(pending, server_major=walk.circumstances.server_major, folder=folder):
             name, heading = one.rule.removeprefix(squawk.PREFIX), walk.heading(one)
             is_answered = name in squawk.ANSWERED and (heading is None or heading.is_read or name in squawk.SCREENED)
             is_moot = heading is not None and heading.is_about_new and not one.is_style and not one.is_refusal

@@ -115,6 +115,7 @@ class Subject:
     changesets: Sequence[Changeset]  # all of the changelog; those that would run are judged
     screened: Screened
     root: Path  # liquibase.root
+    work_folder: Path | None = None  # for files of a moment; None: the system's temporary one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,17 +96,21 @@ class Said:
         return _STYLE.match(self.rule.removeprefix(PREFIX)) is not None
 
 
-def of(changesets: Sequence[Changeset], *, server_major: int) -> Iterator[Said]:
-    """What squawk says. Raises: ToolFailed when it cannot be run or is not understood."""
+def of(changesets: Sequence[Changeset], *, server_major: int, folder: Path | None = None) -> Iterator[Said]:
+    """What squawk says. Raises: ToolFailed when it cannot be run or is not understood.
+
+    Its files lie in `folder` meanwhile: there whoever ends a killed run finds them.
+    """
     program = _program()
-    with tempfile.TemporaryDirectory(prefix="migrator-lint-") as name:
-        folder = Path(name)
-        (folder / "squawk.toml").touch()  # no other file of settings counts
+    prefix = "migrator-lint-" if folder is None else ".lint-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as name:
+        made = Path(name)
+        (made / "squawk.toml").touch()  # no other file of settings counts
         for is_inside in (True, False):
             chosen = [one for one in changesets if one.statements and one.run_in_transaction is is_inside]
             for begin in range(0, len(chosen), AT_ONCE):
                 batch = chosen[begin : begin + AT_ONCE]
-                yield from _asked(program, folder / f"{is_inside}{begin}".lower(), batch, server_major)
+                yield from _asked(program, made / f"{is_inside}{begin}".lower(), batch, server_major)
 
 
 def _asked(program: Path, folder: Path, changesets: Sequence[Changeset], server_major: int) -> list[Said]:
