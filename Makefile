@@ -41,8 +41,9 @@ check: $(READY)  ## lint, types, layers, workflows, the image's recipe, licences
 	@$(BIN)/python supply/licences.py
 	@$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_reports_json.py
 
-bench: $(READY)  ## a guarded run beside the plain script that it replaces
+bench: $(READY)  ## a guarded run beside the plain script that it replaces, a backfill beside the single statement
 	@$(BIN)/python benchmarks/guarded_run.py
+	@$(BIN)/python benchmarks/backfill.py
 
 format: $(READY)
 	@$(BIN)/ruff check --fix .

@@ -218,8 +218,9 @@ def _tried(session: Session, backfill: Backfill, table: Table, *, skip: set[str]
     """Every statement with an empty batch, undone at once; what writes nevertheless does not keep to its batch."""
     found: list[Problem] = []
     for key, where in (("where", backfill.where), ("undo_where", backfill.undo_where)):
-        text = statement("SELECT FROM {} WHERE false{}", table.identifier, keys.and_where(where))
-        found += _failure(session, backfill, key, text, code="where")
+        if where is not None:  # in a CASE no closing bracket can end the condition's own brackets
+            text = statement("SELECT CASE WHEN\n{}\nTHEN 1 END FROM {} LIMIT 0", sql.SQL(where), table.identifier)
+            found += _failure(session, backfill, key, text, code="where")
     if "verify" not in skip:
         found += _failure(session, backfill, "verify", statement("EXPLAIN {}", sql.SQL(single(backfill.verify))))
     for key, text in _texts(backfill).items():

@@ -79,8 +79,10 @@ class Proof:
                 "backfill_deletes",
             )
         counts_nothing = mine > 0 and changed == 0  # track_counts is off
+        if deleted > gone:
+            raise self._others(f", {deleted - gone} deleted ones")
         if changed > mine + gone or counts_nothing:
-            self._refuse_others(session, batch, changed - mine - gone)
+            self._look_for_others(session, batch, changed - mine - gone)
         self._proven += 1
 
     def _of_batch(self, session: Session, batch: Claim) -> tuple[int, int]:
@@ -90,21 +92,21 @@ class Proof:
         )
         return int(mine or 0), int(gone or 0)
 
-    def _refuse_others(self, session: Session, batch: Claim, number: int) -> None:
+    def _look_for_others(self, session: Session, batch: Claim, number: int) -> None:
         """Triggers may write a row of the batch twice; so a table that is not too large is looked through."""
-        found = ""
-        if self.table.size_bytes <= _SCANNED_BYTES:
-            key = sql.SQL(", ").join(sql.Identifier("t", column.name) for column in self.table.key)
-            rows = session.rows(statement(_OTHERS, **self._parts(batch), key=key))
-            if not rows:
-                return
-            found = ", ".join(str(value) for value in rows[0])
-        elif number <= 0:
+        if self.table.size_bytes > _SCANNED_BYTES:
+            if number > 0:
+                raise self._others(f", {number} more than the batch has")
             return
-        names = ", ".join(column.name for column in self.table.key)
-        raise self._refusal(
-            f"the statement changes rows of {self.table.qualified} that are not in its batch"
-            + (f", such as the one with {names} {found}" if found else f", {number} more than the batch has"),
+        key = sql.SQL(", ").join(sql.Identifier("t", column.name) for column in self.table.key)
+        rows = session.rows(statement(_OTHERS, **self._parts(batch), key=key))
+        if rows:
+            names = ", ".join(column.name for column in self.table.key)
+            raise self._others(f", such as the one with {names} {', '.join(map(str, rows[0]))}")
+
+    def _others(self, which: str) -> MigrationFailed:
+        return self._refusal(
+            f"the statement changes rows of {self.table.qualified} that are not in its batch{which}",
             "Join the relation batch by the whole key: ... from batch b where t.id = b.id.",
             "backfill_other_rows",
         )
