@@ -105,6 +105,13 @@ def test_document_is_what_iam_takes(environment: Environment) -> None:
     assert len(json.dumps(policy, separators=(",", ":"))) < 6144, "a managed policy holds no more"
 
 
+def test_a_journal_at_rds_is_logged_in_to(environment: Environment) -> None:
+    found = allowed(statements(environment, "recover", HERE, also=("${ssm:/journal/key}",), journal="keeper"))
+    users = {arn.rpartition("/")[2] for arn in found["rds-db:connect"]}
+    assert users == {"migrator", "keeper"}
+    assert "arn:aws:ssm:eu-central-1:123456789012:parameter/journal/key" in found["ssm:GetParameter"]
+
+
 def test_nothing_of_aws_needs_nothing(tmp_path: Path) -> None:
     (tmp_path / "migrator.toml").write_text('[environments.dev]\nurl = "postgresql://m@db/shop"\n')
     environment = load(tmp_path / "migrator.toml", {}).environment("dev")

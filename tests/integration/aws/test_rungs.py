@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from migrator.aws.account import Account
+from migrator.aws.policy import Where, statements
+from migrator.aws.refusals import action
 from migrator.aws.secrets import Secrets
 from migrator.config.load import load
 from migrator.runs.record import Outcome, RunRecord
@@ -26,6 +28,9 @@ pytestmark = pytest.mark.slow
 Held = tuple[AlbCase, EcsCase, SsmCase]
 LOSES = "\ndelete from event where id % 2 = 0"
 DENIED: set[str] = set()  # one for all tests: clients outlive them
+MADE: set[str] = set()  # what was asked of AWS, in a policy's words
+# What a run tries where an earlier attempt left something, and does without where its role may not.
+NEVER_ALLOWED = {"s3:DeleteObject", "s3:ListBucketVersions"}
 EVERYTHING = '"dump", "rds", "pitr"'
 
 
@@ -54,6 +59,7 @@ def denied(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
             def through(operation: str, parameters: Any) -> Any:
                 call = f"{name}:{operation}"
+                MADE.add(action(name, operation))
                 if call in DENIED:
                     raise error("AccessDenied", call)
                 return made.allowed(operation, parameters)
@@ -96,12 +102,19 @@ def ended(record: RunRecord, outcome: Outcome, code: int) -> None:
 
 def test_success(shop: shops.Shop, held: Held) -> None:  # noqa: F811
     before = [case.world() for case in held]
+    MADE.clear()
     record = shop.run(shop.sql(GOOD))
+    made = set(MADE)
     ended(record, Outcome.MIGRATED, 0)
     assert [case.world() for case in held] == before
     assert [one.kind for one in record.backups] == ["dump", "rds"]
     assert shop.login.password is not None
     assert shop.login.password.reveal() not in record.model_dump_json()
+    environment = shop.config().environment(shops.ENVIRONMENT)
+    policy = statements(environment, "migrate", Where(account="*", region="*"))
+    allowed = {one for statement in policy for one in statement.actions}
+    assert made - allowed <= NEVER_ALLOWED
+    assert {"rds:CreateDBSnapshot", "ecs:UpdateService", "secretsmanager:GetSecretValue"} <= made
 
 
 def test_refused_before_anything(shop: shops.Shop, at_aws: Shop, held: Held) -> None:  # noqa: F811
