@@ -38,7 +38,7 @@ _PIECES = (
 
 @pytest.fixture(autouse=True)
 def _without_squawk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(squawk, "of", lambda _changesets, *, server_major: iter(()))
+    monkeypatch.setattr(squawk, "of", lambda _changesets, **_: iter(()))
 
 
 @pytest.mark.parametrize(
