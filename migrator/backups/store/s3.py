@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,17 +18,18 @@ from pathlib import Path
 from migrator.backups import failures
 from migrator.backups.digests import Digest
 from migrator.backups.records import FILE_NAME, FileEntry, Manifest, created
-from migrator.backups.sealing import MAX_BYTES, damaged, seal, unseal
+from migrator.backups.sealing import damaged, seal
 from migrator.backups.signing import PublicKeys, SigningKey
-from migrator.backups.store import PARTIAL, Listed, require_id, unknown
+from migrator.backups.store import Listed, require_id, unknown
 from migrator.backups.store.bucket import Bucket
 from migrator.backups.store.downloads import Downloads
+from migrator.backups.store.sealed import SealedManifest
+from migrator.backups.store.spool import Spool
 from migrator.backups.store.uploads import MIB, Sent, Uploads, pieces_of, size_of_piece
 from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, doing, effect
 
 _LEFT_OVER = "left_over"  # a fact of the manifest: files of an earlier attempt that could not be deleted
-_PUT_ASIDE = b'{"put_aside": true}\n'  # in place of a manifest that may not be deleted
 
 
 def _silent(_text: str) -> None:
@@ -67,12 +68,9 @@ class S3Store:
 
         Raises: BackupFailed when a finished one is there.
         """
-        self._refuse_finished(backup_id)
+        self._manifest(backup_id).refuse_finished()
         self.quarantine(backup_id)
-        folder = self.spool / backup_id
-        with failures.translated(f"Making the folder {folder} failed"), doing(Effect.BACKUP_FOLDER):
-            folder.mkdir(mode=0o700, parents=True)
-        return folder
+        return Spool(self.spool).new(backup_id)
 
     def receive(self, backup_id: str, path: str, pieces: Iterator[bytes]) -> FileEntry:
         """The file `path` of this backup lies in the bucket: what the pieces are, without a copy on this machine.
@@ -93,20 +91,16 @@ class S3Store:
 
         Raises: BackupFailed when a file is not what the manifest says, or another backup of this id is there.
         """
-        over = self._refuse_finished(manifest.id)
+        there = self._manifest(manifest.id)
+        over = there.refuse_finished()
         folder = self.spool / manifest.id
         with failures.translated(f"Sending the backup {manifest.id} to {self.place} failed"):
             files = self._send(folder, manifest)
         left_over = sorted(self._there(manifest.id).keys() - {file.path for file in files})
         facts = manifest.facts | ({_LEFT_OVER: json.dumps(left_over)} if left_over else {})
         sealed, data = seal(manifest.model_copy(update={"files": files, "facts": facts}), key)
-        try:
-            self.bucket.put(self._key(manifest.id, FILE_NAME), data, only_over=over)
-        except BackupFailed as error:
-            # An attempt whose answer was lost wrote the very same bytes.
-            if error.code != "exists" or self.bucket.get(self._key(manifest.id, FILE_NAME)) != data:
-                raise
-        self._forget_spool(manifest.id)
+        there.write(data, over=over)
+        Spool(self.spool).forget(manifest.id)
         return sealed
 
     def read(self, backup_id: str) -> Manifest:
@@ -115,7 +109,7 @@ class S3Store:
         Raises: BackupFailed naming every file that is not as it should be, or the ids that there are.
         """
         try:
-            found = self._manifest(backup_id)
+            found = self._manifest(backup_id).read()
         except BackupFailed as error:
             if error.code != "absent":
                 raise
@@ -175,7 +169,7 @@ class S3Store:
         """
         found = self.read(backup_id)
         folder = self.spool / f".fetched-{backup_id}"
-        self._require_room(found.size_bytes)
+        Spool(self.spool).require_room(found.size_bytes)
         try:
             with failures.translated(f"Fetching the backup {backup_id} from {self.place} failed"):
                 self._fetch(found, folder)
@@ -202,7 +196,7 @@ class S3Store:
 
     def free_bytes(self) -> int | None:
         """The room of the folder that dumps are made in; None where they are not. Raises: BackupFailed."""
-        return self._free_bytes() if self.bucket.settings.spool else None
+        return Spool(self.spool).free_bytes() if self.bucket.settings.spool else None
 
     def quarantine(self, backup_id: str) -> str:
         """Uploads of this id are given up, and what is there does not count as a backup; says so.
@@ -211,7 +205,7 @@ class S3Store:
         manifest of this id names them. Safe to repeat.
         """
         prefix, place = self._key(backup_id, ""), self.location(backup_id)
-        self._forget_spool(backup_id)
+        Spool(self.spool).forget(backup_id)
         said = []
         try:
             given_up = self.bucket.abort_uploads(prefix)
@@ -230,7 +224,7 @@ class S3Store:
         except BackupFailed as error:
             if error.code != "aws_denied":
                 raise
-            self._put_aside(backup_id)
+            self._manifest(backup_id).put_aside()
             return f"what lies at {self.location(backup_id)} may not be deleted and counts for nothing"
         return f"what lay at {self.location(backup_id)} was deleted"
 
@@ -257,17 +251,10 @@ class S3Store:
         found.pop(FILE_NAME, None)
         return found
 
-    def _manifest(self, backup_id: str) -> Manifest:
-        key = self._key(backup_id, FILE_NAME)
-        if self.bucket.size_of(key) > MAX_BYTES:
-            raise damaged(backup_id, self.place, [f"{FILE_NAME}: is larger than {MAX_BYTES} bytes"])
-        data = self.bucket.get(key)
-        if data == _PUT_ASIDE:
-            raise damaged(backup_id, self.place, [f"{FILE_NAME}: was put aside, so the backup counts for nothing"])
-        found = unseal(data, backup_id, self.place, self.public_keys)
-        if found.id != backup_id:
-            raise BackupFailed(f"{self.location(backup_id)} holds the backup {found.id}, not {backup_id}.")
-        return found
+    def _manifest(self, backup_id: str) -> SealedManifest:
+        return SealedManifest(
+            bucket=self.bucket, folder=self._key(backup_id, ""), backup_id=backup_id, public_keys=self.public_keys
+        )
 
     def _listed(self, backup_id: str) -> Manifest | str:
         try:
@@ -276,30 +263,6 @@ class S3Store:
             if error.code in ("aws_denied", "aws_expired", "aws_login", "aws_busy"):
                 raise
             return error.message
-
-    def _refuse_finished(self, backup_id: str) -> str:
-        """What stands where the manifest will be: nothing, or the ETag of one that was put aside."""
-        key = self._key(backup_id, FILE_NAME)
-        try:
-            etag = self.bucket.etag(key)
-            if self.bucket.get(key, first=0, count=min(self.bucket.size_of(key), len(_PUT_ASIDE))) == _PUT_ASIDE:
-                return etag
-        except BackupFailed as error:
-            if error.code == "absent":
-                return ""
-            raise
-        raise BackupFailed(f"The store {self.place} already has a backup {backup_id}.")
-
-    def _put_aside(self, backup_id: str) -> None:
-        """A manifest that may not be deleted does not count any more. Raises: BackupFailed."""
-        key = self._key(backup_id, FILE_NAME)
-        try:
-            self.bucket.size_of(key)
-        except BackupFailed as error:
-            if error.code == "absent":
-                return
-            raise
-        self.bucket.put(key, _PUT_ASIDE)
 
     def _send(self, folder: Path, manifest: Manifest) -> tuple[FileEntry, ...]:
         """The manifest's files as they are in the bucket now. What was streamed is there already.
@@ -358,30 +321,6 @@ class S3Store:
         if wrong:
             raise damaged(found.id, self.place, wrong)
         (folder / FILE_NAME).write_bytes(self.bucket.get(self._key(found.id, FILE_NAME)))
-
-    def _require_room(self, needed: int) -> None:
-        free = self._free_bytes()
-        if free < needed:
-            raise BackupFailed(
-                f"The backup has {needed / 1e6:.0f} MB, and {self.spool} has {free / 1e6:.0f} MB free to fetch it to.",
-                hint="make room, or restore from a machine that has it",
-                code="disk_full",
-            )
-
-    def _free_bytes(self) -> int:
-        folder = self.spool.absolute()
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        try:
-            return shutil.disk_usage(folder).free
-        except OSError as error:
-            raise BackupFailed(f"The free space of {folder} cannot be asked: {error.strerror}.") from error
-
-    def _forget_spool(self, backup_id: str) -> None:
-        with suppress(OSError), doing(Effect.BACKUP_REMOVE):
-            shutil.rmtree(self.spool / backup_id, ignore_errors=True)
-            for left in self.spool.glob(f"{backup_id}{PARTIAL}*"):
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _entry(path: str, sent: Sent) -> FileEntry:
