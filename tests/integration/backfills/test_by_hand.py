@@ -23,6 +23,9 @@ from migrator.postgres.transactions import transaction
 from tests.acceptance.moving import ENVIRONMENT, PASSWORD, Moving
 from tests.acceptance.stage import Answer
 from tests.conftest import Server
+from tests.integration.backfills.emptied import database, one_database
+
+__all__ = ["database", "one_database"]
 
 NAME = "split-name"
 WRONG = "select count(*) from member where first_name is null or first_name || ' ' || last_name <> name"
@@ -105,6 +108,7 @@ def test_backfill_that_was_killed_or_paused_is_resumed(project: Project) -> None
     assert project.value(WRONG) == 0
 
 
+@pytest.mark.slow
 def test_only_what_is_at_work_is_paused(project: Project) -> None:
     assert project.here("pause", NAME).code == 3
     project.begun()
@@ -128,6 +132,7 @@ def test_undo_leaves_nothing_and_it_may_begin_again(project: Project) -> None:
     assert project.value(WRONG) == 0
 
 
+@pytest.mark.slow
 def test_trigger_that_a_killed_process_left_is_removed(project: Project) -> None:
     with closing(connect(project.login, role="backfill", run_id="killed")) as session:
         capture.install(session, read(project.file), lock_timeout_s=1)
@@ -170,6 +175,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert project.value("select to_regclass('migrator_backfills')") is None
 
 
+@pytest.mark.slow
 def test_nobody_writes_is_believed(project: Project) -> None:
     project.change('capture = "trigger"\ncolumns = ["name"]', "")
     assert project.here("run", NAME, "--nobody-writes").code == 0
@@ -192,6 +198,7 @@ def test_a_run_and_a_backfill_keep_out_of_each_others_way(project: Project, serv
         assert "A run holds the database" in answer.err
 
 
+@pytest.mark.slow
 def test_without_its_file_it_is_what_the_database_keeps(project: Project) -> None:
     assert project.here("run", NAME).code == 0
     project.file.unlink()

@@ -19,7 +19,10 @@ from migrator.postgres import connect as connecting
 from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.transactions import transaction
 from tests.conftest import Server
+from tests.integration.backfills.emptied import database, one_database
 from tests.shop import conninfo
+
+__all__ = ["database", "one_database"]
 
 SPLIT = "update customer c set first_name = split_part(c.name, ' ', 1) from batch b where c.id = b.id"
 NOT_SPLIT = "select id from customer where first_name is distinct from split_part(name, ' ', 1)"

@@ -17,10 +17,12 @@ from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.transactions import transaction
 from tests.acceptance.stage import settled
 from tests.conftest import Server
+from tests.integration.backfills.emptied import database, one_database
 from tests.integration.backfills.test_capture import backfill, people
 from tests.replica import Pair, pair
 from tests.shop import conninfo
 
+__all__ = ["database", "one_database"]
 RUN = "20260101t000000_test"
 
 
