@@ -200,15 +200,16 @@ def _selected(source: Source, deeds: Deeds, what: sql.Composable) -> sql.Composa
 
 
 def _changed(source: Source) -> sql.Composable:
-    """Whether the row has changed in what the statement reads; *<> compares types that have no equality, too."""
+    """Whether the row has changed in what the statement reads; types that have no equality count, too."""
     if not source.columns:
-        # OLD.* *<> NEW.* sees columns that come later; the ROWs name today's, so that none is dropped meanwhile.
-        return sql.SQL("(OLD.* *<> NEW.* OR ROW(OLD.*)::record *<> ROW(NEW.*)::record)")
-    return _differ((*source.key, *source.columns))
+        # The first sees columns that come later; the ROWs name today's, so that none is dropped meanwhile. The operator
+        # behind this function, *<>, would not do: pg_dump prints it so that it cannot be restored.
+        return sql.SQL("(record_image_ne(OLD.*, NEW.*) OR record_image_ne(ROW(OLD.*), ROW(NEW.*)))")
+    return _differ(tuple(dict.fromkeys((*source.key, *source.columns))))
 
 
 def _differ(columns: Sequence[str]) -> sql.Composable:
-    return sql.SQL("ROW({})::record *<> ROW({})::record").format(_fields("OLD", columns), _fields("NEW", columns))
+    return sql.SQL("record_image_ne(ROW({}), ROW({}))").format(_fields("OLD", columns), _fields("NEW", columns))
 
 
 def _fields(row: str, columns: Sequence[str]) -> sql.Composable:

@@ -295,6 +295,19 @@ def test_column_that_it_reads_cannot_be_dropped_under_it(session: PgSession) -> 
     session.execute("alter table customer drop column name")
 
 
+@pytest.mark.parametrize("columns", [[], ["name"]])
+def test_it_is_restored_as_it_was_dumped(session: PgSession, columns: list[str]) -> None:
+    people(session)
+    install(session, backfill(columns=columns))
+    definitions = session.rows("select pg_get_triggerdef(oid) from pg_trigger where tgname like 'migrator%' order by 1")
+    assert len(definitions) == 2
+    session.execute('drop trigger "migrator_backfill_split-name" on customer')
+    session.execute('drop trigger "migrator_backfill_split-name:update" on customer')
+    session.execute("; ".join(str(text) for (text,) in definitions))
+    session.execute("insert into customer values (1, 'a b'); update customer set name = 'c d'")
+    assert session.rows(NOT_SPLIT) == []
+
+
 def test_install_waits_for_those_in_the_middle_of_a_write(session: PgSession, database: Login) -> None:
     people(session)
     with psycopg.connect(conninfo(database)) as writer:
