@@ -13,33 +13,23 @@ Generous where the changesets name something, and silent on all else:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from migrator.plans import impact
+from migrator.postgres import schema_objects
+from migrator.postgres.schema_objects import PART, QUALIFIED
 
-_TABLE_KINDS = ("table ", "view ", "materialized view ", "foreign table ")
-_HANGS_ON_TABLE = ("constraint ", "trigger ", "enforcement of ", "rule ", "policy ")
+_TABLE_KINDS = tuple(f"{kind} " for kind in schema_objects.RELATIONS)
 _LEFT_OUT = ("grants on ", "default privileges of ", "comment on ", "security label of ", "large objects")
-_PART = r'(?:"(?:[^"]|"")+"|[^\s".(),]+)'
-_QUALIFIED = rf"{_PART}\.{_PART}"
-_OWNER = re.compile(rf"\s*\bOWNER {_PART}$")
-_OF_INDEX = re.compile(rf" ON (?:ONLY )?({_QUALIFIED}) USING ")
-_REFERENCES = re.compile(rf"\bREFERENCES ({_QUALIFIED})\(")
-_PARTITION_OF = re.compile(rf"\bPARTITION OF ({_QUALIFIED})")
-_CALLS = re.compile(rf"\bEXECUTE FUNCTION ({_QUALIFIED})\(")
-_OWNED_BY = re.compile(rf"\b(?:OWNED BY|IDENTITY OF) ({_QUALIFIED})\.{_PART}")
-_MULTIRANGE = re.compile(rf" MULTIRANGE ({_QUALIFIED})")
-_ON_DOMAIN = re.compile(rf" on domain ({_QUALIFIED})$")
+# What names a table and yet stands for itself: it touches no row, or differs between environments.
+_STANDS_FOR_ITSELF = ("type ", "statistics ", "publication ")
+_OWNER = re.compile(rf"\s*\bOWNER {PART}$")
+_REFERENCES = re.compile(rf"\bREFERENCES ({QUALIFIED})\(")
+_CALLS = re.compile(rf"\bEXECUTE FUNCTION ({QUALIFIED})\(")
+_MULTIRANGE = re.compile(rf" MULTIRANGE ({QUALIFIED})")
+_ON_DOMAIN = re.compile(rf" on domain ({QUALIFIED})$")
 _TYPE_KINDS = ("type ", "domain ")
-_KINDS = frozenset(
-    (
-        *("schema", "type", "domain", "range", "function", "procedure", "aggregate", "collation", "conversion"),
-        *("extension", "event", "trigger", "publication", "subscription", "foreign", "data", "wrapper", "server"),
-        *("user", "mapping", "for", "operator", "family", "class", "cast", "transform", "language", "access"),
-        *("method", "text", "search", "configuration", "dictionary", "parser", "template", "sequence", "statistics"),
-        *("index", "constraint", "enforcement", "of", "rule", "policy"),
-    )
-)
+_NAME = re.compile(rf"{QUALIFIED}|{PART}")
 _LEDGER = {"databasechangelog", "databasechangeloglock"}
 
 
@@ -55,11 +45,11 @@ def objects(schema: Mapping[str, str], words: Collection[str]) -> dict[str, str]
         for kind in _TABLE_KINDS
         if identity.startswith(kind)
     }
-    partitions = {name for name, line in tables.items() if _PARTITION_OF.search(line)}
+    partitions = set(schema_objects.partitions(schema))
     named = {name for name in tables if impact.bare(name) in known and impact.bare(name) not in _LEDGER}
     apart = {name for name in tables if impact.bare(name) in _LEDGER} | (partitions - named)
     bares = {impact.bare(name) for name in named}
-    hanging = [line for identity, line in schema.items() if _table_of(identity, line) in named]
+    hanging = [line for identity, line in schema.items() if _table_of(identity, schema) in named]
     called = {function for line in hanging for function in _CALLS.findall(line)}
     types = _types(schema, known, hanging)
     return {
@@ -68,7 +58,7 @@ def objects(schema: Mapping[str, str], words: Collection[str]) -> dict[str, str]
         if not identity.startswith(_LEFT_OUT)
         and (
             _is_of_type(identity, types)
-            or _is_touched(identity, line, known=known, named=named, apart=apart, bares=bares, called=called)
+            or _is_touched(identity, schema, known=known, named=named, apart=apart, bares=bares, called=called)
         )
     }
 
@@ -83,7 +73,7 @@ def _types(schema: Mapping[str, str], known: Collection[str], using: Collection[
     called = {name: name for name in made_of}
     called |= {found: name for name, [line] in made_of.items() for found in _MULTIRANGE.findall(line)}
     for identity, line in schema.items():  # attributes of composite types
-        if identity.startswith("column ") and (owner := _table_of(identity, line)) in made_of:
+        if identity.startswith("column ") and (owner := _table_of(identity, schema)) in made_of:
             made_of[owner].append(line)
     longest_first = sorted(called, key=len, reverse=True)
     pattern = re.compile(rf'(?<![\w$".])(?:{"|".join(map(re.escape, longest_first))})(?![\w$"])')
@@ -104,14 +94,14 @@ def _is_of_type(identity: str, types: Collection[str]) -> bool:
     if identity.startswith(_TYPE_KINDS):
         return identity.partition(" ")[2] in types
     if identity.startswith("column "):
-        return _table_of(identity, "") in types
+        return schema_objects.relation_of(identity, {}) in types
     on_domain = _ON_DOMAIN.search(identity) if identity.startswith("constraint ") else None
     return on_domain is not None and on_domain[1] in types
 
 
 def _is_touched(
     identity: str,
-    line: str,
+    schema: Mapping[str, str],
     *,
     known: Collection[str],
     named: Collection[str],
@@ -119,7 +109,7 @@ def _is_touched(
     bares: Collection[str],
     called: Collection[str],
 ) -> bool:
-    table = _table_of(identity, line)
+    table, line = _table_of(identity, schema), schema[identity]
     if table in apart:
         return False
     if table in named or any(found in named for found in _REFERENCES.findall(line)):
@@ -128,32 +118,15 @@ def _is_touched(
         return bool(impact.identifiers(line) & set(bares))
     if identity.startswith("function ") and identity.removeprefix("function ").partition("(")[0] in called:
         return True
-    return not identity.startswith(("column ", *_TABLE_KINDS)) and any(name in known for name in _names(identity))
+    return not identity.startswith(("column ", *_TABLE_KINDS)) and _name(identity) in known
 
 
-def _table_of(identity: str, line: str) -> str | None:
+def _table_of(identity: str, schema: Mapping[str, str]) -> str | None:
     """The table that the object is, or hangs on; None for one that stands for itself."""
-    for kind in _TABLE_KINDS:
-        if identity.startswith(kind):
-            return identity.removeprefix(kind)
-    if identity.startswith("column "):
-        found = re.match(_QUALIFIED, identity.removeprefix("column "))
-        return found[0] if found else None
-    if identity.startswith("index "):
-        found = _OF_INDEX.search(line)
-        return found[1] if found else None
-    if identity.startswith(_HANGS_ON_TABLE):
-        found = re.search(rf" on ({_QUALIFIED})$", identity)
-        return found[1] if found else None
-    if identity.startswith("sequence "):
-        found = _OWNED_BY.search(line)
-        return found[1] if found else None
-    return None
+    return None if identity.startswith(_STANDS_FOR_ITSELF) else schema_objects.relation_of(identity, schema)
 
 
-def _names(identity: str) -> Iterator[str]:
-    """The name that the object bears, without its schema's, its arguments' and the words of its kind."""
-    for token in re.findall(rf"{_QUALIFIED}|{_PART}", identity.partition("(")[0]):
-        if token not in _KINDS:
-            yield impact.bare(token)
-            return
+def _name(identity: str) -> str | None:
+    """The bare name that the object bears, without its schema's, its arguments' and the words of its kind."""
+    found = _NAME.search(schema_objects.name_of(identity).partition("(")[0])
+    return impact.bare(found[0]) if found else None
