@@ -17,9 +17,8 @@ from migrator.rehearsals.dry_run_record import (
 )
 from migrator.reports import files, markdown
 from migrator.reports.markdown import code
-from migrator.reports.wording import duration, one_line, size
+from migrator.reports.wording import CONSOLE_WIDTH, duration, labelled, one_line, size
 
-WIDTH = 80
 _LABEL = 13
 _MOST_CHANGESETS = 60  # of those of which nothing but their name can be told
 _MOST_LINES = 8  # of one kind, for one changeset
@@ -170,7 +169,7 @@ def _in_the_way(record: DryRunRecord) -> Iterator[str]:
 
 
 def _lines(record: DryRunRecord) -> Iterator[str]:
-    yield from textwrap.wrap(one_line(f"{headline(record)}: {record.changelog} ({record.environment})"), WIDTH)
+    yield from textwrap.wrap(one_line(f"{headline(record)}: {record.changelog} ({record.environment})"), CONSOLE_WIDTH)
     yield ""
     for label, value in _facts(record):
         yield from _labelled(label, value)
@@ -211,11 +210,11 @@ def _changesets(record: DryRunRecord) -> Iterator[str]:
                 continue
         if one.path != path:
             path = one.path
-            yield from textwrap.wrap(one_line(path), WIDTH)
+            yield from textwrap.wrap(one_line(path), CONSOLE_WIDTH)
         took = duration(one.duration_s) if one.duration_s is not None else ""
         outside = " (outside a transaction)" if not one.in_transaction else ""
         head = f"{number:>3} {_SIGNS.get(one.status, one.status):<8}{one_line(f'{one.id} by {one.author}')}{outside}"
-        yield f"{_shortened(head, WIDTH - len(took) - 2):<{WIDTH - len(took) - 2}}  {took}".rstrip()
+        yield f"{_shortened(head, CONSOLE_WIDTH - len(took) - 2):<{CONSOLE_WIDTH - len(took) - 2}}  {took}".rstrip()
         yield from _effect_lines(effects)
     if quiet > _MOST_CHANGESETS:
         yield f"  and {quiet - _MOST_CHANGESETS:,} more of which there is nothing to tell; see dry-run.json"
@@ -226,21 +225,14 @@ def _effect_lines(effects: list[tuple[str, str]]) -> Iterator[str]:
     for label, value in effects:
         told[label] = told.get(label, 0) + 1
         if told[label] <= _MOST_LINES:
-            yield from _labelled(label, value, indent=6, width=10)
+            yield from labelled(label, value, indent=6, width=10)
     for label, number in told.items():
         if number > _MOST_LINES:
-            yield from _labelled(label, f"and {number - _MOST_LINES} more", indent=6, width=10)
+            yield from labelled(label, f"and {number - _MOST_LINES} more", indent=6, width=10)
 
 
-def _labelled(label: str, value: str, *, indent: int = 2, width: int = _LABEL) -> Iterator[str]:
-    yield from textwrap.wrap(
-        one_line(value),
-        WIDTH,
-        initial_indent=" " * indent + f"{label:<{width}}",
-        subsequent_indent=" " * (indent + width),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _labelled(label: str, value: str) -> Iterator[str]:
+    yield from labelled(label, value, width=_LABEL)
 
 
 def _shortened(text: str, room: int) -> str:

@@ -10,9 +10,8 @@ from migrator.plans.words import count
 from migrator.rehearsals.record import Finding, LegRecord, RehearsalRecord, RehearsedRecord
 from migrator.reports import files, markdown
 from migrator.reports.markdown import code
-from migrator.reports.wording import duration, one_line, size
+from migrator.reports.wording import CONSOLE_WIDTH, duration, labelled, one_line, size
 
-WIDTH = 80
 _LABEL = 14
 _ROLLBACKS = {
     "restores": "restores",
@@ -53,7 +52,7 @@ def as_markdown(record: RehearsalRecord) -> str:
 
 
 def _lines(record: RehearsalRecord) -> Iterator[str]:
-    yield from textwrap.wrap(one_line(f"{headline(record)}: {record.changelog} ({record.environment})"), WIDTH)
+    yield from textwrap.wrap(one_line(f"{headline(record)}: {record.changelog} ({record.environment})"), CONSOLE_WIDTH)
     yield ""
     for label, value in _facts(record):
         yield from _labelled(label, value)
@@ -111,14 +110,14 @@ def _table(record: RehearsalRecord) -> Iterator[str]:
     head = ("changeset", "apply", "undo", "on target", "its rollback")
     rows = [_row(one) for one in record.changesets]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(1, len(head))]
-    room = WIDTH - sum(widths) - 2 * len(widths)
+    room = CONSOLE_WIDTH - sum(widths) - 2 * len(widths)
     for row in (head, *rows):
         numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[1:4], widths[:3], strict=True))
         yield f"{_shortened(row[0], room):<{room}}  {numbers}  {row[4]}".rstrip()
     for one in record.changesets:
         for loss in one.losses:
             yield from textwrap.wrap(
-                one_line(f"! {one.key}: {loss.sentence}"), WIDTH, initial_indent="  ", subsequent_indent="    "
+                one_line(f"! {one.key}: {loss.sentence}"), CONSOLE_WIDTH, initial_indent="  ", subsequent_indent="    "
             )
 
 
@@ -148,19 +147,10 @@ def _shortened(text: str, room: int) -> str:
 
 def _labelled(label: str, value: str, *, whole: str | None = None) -> Iterator[str]:
     """Label and text, wrapped; `whole` stands before it on a line of its own, to be copied."""
-    head = f"  {label:<{_LABEL}}"
     if whole is not None:
-        yield f"{head}{one_line(whole)}"
-        head = " " * len(head)
-    if value:
-        yield from textwrap.wrap(
-            one_line(value),
-            WIDTH,
-            initial_indent=head,
-            subsequent_indent=" " * (_LABEL + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield f"  {label:<{_LABEL}}{one_line(whole)}"
+        label = ""
+    yield from labelled(label, value, width=_LABEL)
 
 
 def _markdown(record: RehearsalRecord) -> Iterator[str]:

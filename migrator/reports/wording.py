@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
+from collections.abc import Iterator
 
 from migrator.plans.words import count, size
 
-__all__ = ["count", "duration", "one_line", "size", "visible"]
+__all__ = ["count", "duration", "labelled", "one_line", "size", "visible"]
+
+CONSOLE_WIDTH = 80  # characters; a narrow console, and a log that nobody asked
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # controls, direction marks, halves of pairs, no characters at all
 _KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join letters in some scripts
@@ -23,6 +27,21 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """The visible text on one line."""
     return " ".join(visible(text).split())
+
+
+def labelled(label: str, value: str, *, width: int, indent: int = 2) -> Iterator[str]:
+    """Lines of a console: the label in a column of `width` characters, the value beside it, no word broken.
+
+    An empty value has no line.
+    """
+    yield from textwrap.wrap(
+        one_line(value),
+        CONSOLE_WIDTH,
+        initial_indent=" " * indent + f"{label:<{width}}",
+        subsequent_indent=" " * (indent + width),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def duration(seconds: float) -> str:
