@@ -35,14 +35,14 @@ def beside(changelog: str, changesets: Sequence[Changeset], root: Path) -> list[
 
 
 def files(root: Path, changelogs: Iterable[str]) -> list[str]:
-    """The files of backfills in these changelogs' folders, relative to the root."""
+    """The files of backfills in these changelogs' folders, relative to the root; none that lies outside of it."""
     folders = dict.fromkeys(PurePosixPath(changelog).parent for changelog in changelogs)
     return sorted(
         {
             (folder / file.name).as_posix()
             for folder in folders
             for file in (root / folder).glob(f"*{SUFFIX}")
-            if file.is_file()
+            if file.is_file() and file.resolve().is_relative_to(root.resolve())
         }
     )
 

@@ -27,9 +27,9 @@ class Pace:
             factor = min(factor, 1.0)
         self._resize(self.size * min(max(factor, _SHRINKS), _GROWS))
 
-    def failed(self) -> None:
-        """The last batch waited too long for others, or others for it."""
-        self._resize(self.size / 2)
+    def failed(self, *, by: int = 2) -> None:
+        """The last batch was too long for others, or others for it: the next is smaller, by this factor."""
+        self._resize(self.size / by)
 
     def _resize(self, size: float) -> None:
         self.size = max(SMALLEST, min(int(size), LARGEST))

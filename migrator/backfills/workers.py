@@ -21,6 +21,8 @@ _PATIENCE_S = 600.0  # for one batch, with everybody else's locks
 _LIMIT_S = 30.0  # for a statement: at least, and as a multiple of what a batch is meant to take
 _LIMIT_TARGETS = 30
 _LONGEST_PAUSE_S = 2.0
+_CANCELED = "57014"
+_OVERRUN = 100  # how much smaller the next batch is after one that came to the limit
 
 
 class _Stopped(Exception):
@@ -112,6 +114,7 @@ class Workers:
     def _one(self, session: PgSession, pace: Pace, proof: Proof) -> Done | batch.Nothing | None:
         """None: it is to be tried again. Raises: MigrationFailed; StepFailed."""
         limit_s = max(_LIMIT_S, _LIMIT_TARGETS * self._backfill.target_batch_s)
+        begun = time.monotonic()
         try:
             done = batch.one(
                 session, self._deed, pace.size, proof, lock_timeout_s=self._backfill.lock_timeout_s, limit_s=limit_s
@@ -119,23 +122,27 @@ class Workers:
         except StepFailed as error:
             if sqlstate(error) not in batch.RETRIED or session.closed:
                 raise
-            since = self._locked_since.setdefault(session.pid, time.monotonic())
-            waited_s = time.monotonic() - since
-            if waited_s > _PATIENCE_S and pace.size <= SMALLEST:
-                raise self._impatient(error, waited_s) from error
-            pace.failed()
-            self._stop.wait(random.uniform(0.02, min(0.1 + waited_s / 4, _LONGEST_PAUSE_S)))  # noqa: S311  not a secret
+            self._tried(session, pace, error, took_s=time.monotonic() - begun, limit_s=limit_s)
             return None
         self._locked_since.pop(session.pid, None)
         return done
 
-    def _impatient(self, error: StepFailed, waited_s: float) -> MigrationFailed:
-        return MigrationFailed(
-            f"Backfill {self._deed.name} has tried a batch of one row for {waited_s:.0f} s: {error.message}",
-            hint="See who holds it in pg_locks, then go on with `migrator backfill resume"
-            f" {self._deed.name}`; a statement that takes so long does not keep to the rows of its batch.",
-            place=Place(file=self._deed.place.file, sqlstate=sqlstate(error)),
-        )
+    def _tried(self, session: PgSession, pace: Pace, error: StepFailed, *, took_s: float, limit_s: float) -> None:
+        """A smaller batch is due, after a while. Raises: MigrationFailed when there is no use in it."""
+        since = self._locked_since.setdefault(session.pid, time.monotonic())
+        waited_s = time.monotonic() - since
+        overran = sqlstate(error) == _CANCELED and took_s >= limit_s
+        if pace.size <= SMALLEST and (overran or waited_s > _PATIENCE_S):
+            tried = f"for {waited_s:.0f} s" if not overran else f"in vain: it takes more than {limit_s:.0f} s"
+            raise MigrationFailed(
+                f"Backfill {self._deed.name} has tried a batch of one row {tried}: {error.message}",
+                hint="A statement that takes so long does not keep to the rows of its batch, or cannot find them by"
+                " their key; for locks see pg_locks. Then go on with `migrator backfill resume"
+                f" {self._deed.name}`.",
+                place=Place(file=self._deed.place.file, sqlstate=sqlstate(error)),
+            ) from error
+        pace.failed(by=_OVERRUN if overran else 2)
+        self._stop.wait(random.uniform(0.02, min(0.1 + waited_s / 4, _LONGEST_PAUSE_S)))  # noqa: S311  not a secret
 
     def _go_on(self) -> None:
         if self._stop.is_set():

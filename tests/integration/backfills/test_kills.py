@@ -229,10 +229,11 @@ def test_two_million_rows_are_counted_once_whatever_happens(stage: Stage) -> Non
     assert stage.value("select sum(hashtextextended(id || content, 0)) from item") == before
 
 
-def test_writers_win_or_wait_but_are_never_lost(stage: Stage) -> None:
+def test_writers_win_or_wait_but_are_never_lost(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without kills, in a second: each batch copies what the row's last writer has committed."""
+    monkeypatch.setattr("migrator.backfills.pace.LARGEST", 100)
     stage.execute(TABLE.format(rows=4000))
-    counting = backfill(**COUNTING, batch_rows=50, target_batch_s=0.01, lock_timeout_s=0.05)
+    counting = backfill(**COUNTING, batch_rows=50, lock_timeout_s=0.05)
     with writer(stage, "item", 4000) as written:
         settled(lambda: len(written) > 20, lambda: "nobody writes")
         stage.move(counting)
@@ -258,9 +259,10 @@ def test_rows_that_somebody_holds_are_waited_for(stage: Stage) -> None:
     assert stage.value("select copied from item where id = 7 * 150") == "mine"
 
 
-def test_paused_it_waits_until_it_may_go_on(stage: Stage) -> None:
+def test_paused_it_waits_until_it_may_go_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrator.backfills.pace.LARGEST", 50)
     stage.execute(TABLE.format(rows=2000))
-    counting = backfill(**COUNTING, batch_rows=20, target_batch_s=0.0001, pause_s=0.01)
+    counting = backfill(**COUNTING, batch_rows=20, pause_s=0.05)
     seen: list[int] = []
 
     def person() -> None:

@@ -85,6 +85,7 @@ KEYS = {
 @pytest.mark.parametrize("kind", KEYS)
 def test_each_row_is_moved_exactly_once(stage: Stage, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("migrator.backfills.ranges._SMALL_BYTES", 0)
+    monkeypatch.setattr("migrator.backfills.pace.LARGEST", 40)
     table, key, same = KEYS[kind]
     stage.execute(table)
     counting = backfill(
@@ -95,8 +96,7 @@ def test_each_row_is_moved_exactly_once(stage: Stage, kind: str, monkeypatch: py
         verify="select n from item where done is distinct from 1",
         undo=f"update item t set done = nullif(done - 1, 0) from batch b where {same}",
         batch_rows=23,
-        target_batch_s=0.001,
-        jobs=3,
+        jobs=2,
     )
     assert stage.move(counting).rows == 700
     assert stage.rows("select done, count(*)::text from item group by 1") == [("1", "700")]
@@ -229,14 +229,15 @@ def test_only_one_at_a_time(stage: Stage) -> None:
             assert at_work.pid == other.pid
 
 
-def test_what_check_raises_ends_it_and_it_is_carried_on(stage: Stage) -> None:
+def test_what_check_raises_ends_it_and_it_is_carried_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrator.backfills.pace.LARGEST", 20)
     stage.execute(CUSTOMERS.format(rows=2000))
 
     def stop() -> None:
         if stage.progress:
             raise Interrupted("told to stop")
 
-    slow = backfill(pause_s=0.05, batch_rows=10, target_batch_s=0.001)
+    slow = backfill(pause_s=0.05, batch_rows=10)
     with pytest.raises(Interrupted):
         stage.move(slow, check=stop)
     begun = stage.entry()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from migrator.config.login import Login
 from migrator.errors import MigrationFailed, Refused
+from tests.conftest import Server, fresh_database
 from tests.integration.backfills.stage import CUSTOMERS, Stage, backfill
 
 FILE = Path("changelogs/split.backfill.toml")
@@ -15,6 +17,17 @@ FILE = Path("changelogs/split.backfill.toml")
 
 @pytest.fixture
 def stage(database: Login) -> Stage:
+    return furnished(database)
+
+
+@pytest.fixture(scope="module")
+def untouched(server: Server) -> Iterator[Stage]:
+    """One for all tests that end before anything is written."""
+    with fresh_database(server) as login:
+        yield furnished(login)
+
+
+def furnished(database: Login) -> Stage:
     found = Stage(login=database)
     found.execute(CUSTOMERS.format(rows=300))
     found.execute(
@@ -70,10 +83,10 @@ def stage(database: Login) -> Stage:
     ],
 )
 def test_it_is_refused_before_anything_is_written(
-    stage: Stage, changes: dict[str, object], code: str, said: str, remedy: str
+    untouched: Stage, changes: dict[str, object], code: str, said: str, remedy: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        stage.move(backfill(file=FILE, **changes))
+        untouched.move(backfill(file=FILE, **changes))
     error = caught.value
     assert error.code == code
     assert said in error.message
@@ -81,7 +94,7 @@ def test_it_is_refused_before_anything_is_written(
     assert remedy in (error.hint or "")
     assert error.place is not None
     assert error.place.file == str(FILE)
-    assert stage.rows("select count(first_name), to_regclass('migrator_backfills') from customer") == [("0", None)]
+    assert untouched.rows("select count(first_name), to_regclass('migrator_backfills') from customer") == [("0", None)]
 
 
 OTHER_ROWS = {
@@ -136,6 +149,6 @@ def test_a_statement_that_fails_names_the_rows_and_those_before_stay(stage: Stag
     with pytest.raises(
         MigrationFailed, match=r"failed at rows with id above \d+ up to \d+: .*division by zero"
     ) as caught:
-        stage.move(backfill(statement=statement, jobs=1, batch_rows=5, target_batch_s=0.000001))
+        stage.move(backfill(statement=statement, jobs=1, batch_rows=5, target_batch_s=0.01))
     assert caught.value.place.sqlstate == "22012"
     assert 0 < int(stage.value("select count(first_name) from customer") or 0) < 200
