@@ -17,7 +17,7 @@ from typing import Literal
 
 from psycopg import sql
 
-from migrator.backfills.definition import DECISIVE, Backfill
+from migrator.backfills.definition import DECISIVE, SUFFIX, Backfill
 from migrator.backfills.keys import Bounds, Key
 from migrator.errors import Locked, Refused, StepFailed
 from migrator.failpoints import Effect, effect
@@ -69,7 +69,7 @@ class Entry:
 
     def backfill(self) -> Backfill:
         """As it was when it began, without its file: enough to undo it. Raises: pydantic.ValidationError."""
-        return Backfill.model_validate(dict(self.definition))
+        return Backfill.model_validate({**self.definition, "file": f"{self.name}{SUFFIX}"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -261,8 +261,8 @@ def test_rows_that_somebody_holds_are_waited_for(stage: Stage) -> None:
 
 def test_paused_it_waits_until_it_may_go_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("migrator.backfills.pace.LARGEST", 50)
-    stage.execute(TABLE.format(rows=2000))
-    counting = backfill(**COUNTING, batch_rows=20, pause_s=0.05)
+    stage.execute(TABLE.format(rows=800))
+    counting = backfill(**COUNTING, batch_rows=20, pause_s=0.03)
     seen: list[int] = []
 
     def person() -> None:
@@ -275,6 +275,6 @@ def test_paused_it_waits_until_it_may_go_on(stage: Stage, monkeypatch: pytest.Mo
                 seen.append(stage.entry().rows_done)
                 ledger.go_on(session, None, "split-name")
 
-    assert stage.move(counting, check=person).rows == 2000
+    assert stage.move(counting, check=person).rows == 800
     assert len(seen) == 2
-    assert seen[0] == seen[1] < 2000
+    assert seen[0] == seen[1] < 800

@@ -36,6 +36,7 @@ def test_every_row_is_moved_once_and_proven(stage: Stage) -> None:
     assert stage.move(split).rows == 1000
 
 
+_FAST = {"composite", "gaps and skew", "an enum in partitions"}
 KEYS = {
     "text": (
         "CREATE TABLE item (code text PRIMARY KEY, n int, done int);"
@@ -82,7 +83,9 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in _FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KEYS]
+)
 def test_each_row_is_moved_exactly_once(stage: Stage, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("migrator.backfills.ranges._SMALL_BYTES", 0)
     monkeypatch.setattr("migrator.backfills.pace.LARGEST", 40)

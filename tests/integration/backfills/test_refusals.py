@@ -149,6 +149,6 @@ def test_a_statement_that_fails_names_the_rows_and_those_before_stay(stage: Stag
     with pytest.raises(
         MigrationFailed, match=r"failed at rows with id above \d+ up to \d+: .*division by zero"
     ) as caught:
-        stage.move(backfill(statement=statement, jobs=1, batch_rows=5, target_batch_s=0.01))
+        stage.move(backfill(statement=statement, jobs=1, batch_rows=20))
     assert caught.value.place.sqlstate == "22012"
     assert 0 < int(stage.value("select count(first_name) from customer") or 0) < 200
