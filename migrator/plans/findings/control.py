@@ -63,7 +63,9 @@ PSQL_COMMAND = Rule(
 OUTSIDE_DATABASE = Rule(
     id="outside-database",
     severity=Severity.WARNING,
-    finds="A changeset changes roles, databases, tablespaces or the server, or runs a program on it.",
+    finds="A changeset changes roles and their members, databases, tablespaces, subscriptions or the server; hands "
+    "over or drops all that a role owns; grants rights or comments on what the whole server shares; works through "
+    "dblink; or runs a program there. Bodies of functions and DO blocks count.",
     why="No backup of the database holds it: neither a rollback nor a restore brings it back.",
     safer="Do it apart from the release, with its own way back.",
 )
