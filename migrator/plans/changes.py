@@ -21,6 +21,13 @@ def _all(given: Plan, now: Plan) -> Iterator[str]:
     for name in ("environment", "server", "database", "changelog", "way", "fallback"):
         yield from _value(name, getattr(given, name), getattr(now, name))
     yield from _changesets(given.changesets, now.changesets)
+    yield from _mapping(
+        "backfill",
+        {one.name: one.checksum for one in given.backfills},
+        {one.name: one.checksum for one in now.backfills},
+        shows=False,
+    )
+    yield from _mapping("what is required by", given.requires, now.requires, shows=False)
     yield from _mapping("changelog file", given.files, now.files, shows=False)
     yield from _mapping("parameter", given.parameters, now.parameters, shows=False)
     yield from _mapping("setting", given.settings, now.settings, shows=True)

@@ -66,6 +66,20 @@ class LeftOut(_Part):
     ran_at: str | None = Field(default=None, description="When the ledger says that it ran.")
 
 
+class BackfillView(_Part):
+    """Data that would be moved between the changesets."""
+
+    name: str = Field(description="Its name.")
+    checksum: str = Field(description="Of what decides which rows become what.")
+    table: str = Field(description="The table whose rows are walked through.")
+    after: str = Field(description="path::id::author of the changeset that it follows.")
+    inside: bool = Field(description="Whether it is part of the run's one transaction.")
+    # Seen, and not part of the digest.
+    rows: int | None = Field(default=None, description="Rows of the table, by estimate; null where it is not there.")
+    leads_back: bool = Field(default=False, description="Whether it has a statement that takes it back.")
+    capture: str = Field(default="none", description="How rows are caught that are written meanwhile.")
+
+
 class ProofView(_Part):
     level: str = Field(description="full, touched or write_set.")
     reason: str = Field(description="Why this one.")
@@ -155,6 +169,10 @@ class Plan(_Part):
     changelog: str = Field(description="The changelog, relative to liquibase.root.")
     files: Mapping[str, str] = Field(description="Every file that the changelog is made of -> SHA-256 of its content.")
     changesets: tuple[PlannedChangeset, ...] = Field(description="What would be executed, in this order.")
+    backfills: tuple[BackfillView, ...] = Field(default=(), description="What is moved between them.")
+    requires: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="path::id::author of a changeset -> the backfills that it requires."
+    )
     way: str | None = Field(description="atomic, bluegreen or stepwise; null where none is possible.")
     fallback: str | None = Field(description="The way that the run may fall back to.")
     parameters: Mapping[str, str] = Field(description="Changelog parameter -> a digest of its value.")
@@ -217,6 +235,7 @@ _BOUND_OF_CHANGESET = {
 }
 _BOUND: dict[str, Any] = {
     **dict.fromkeys(("format_version", "environment", "server", "database", "changelog", "way", "fallback"), True),
-    **dict.fromkeys(("files", "parameters", "settings", "checks", "schema_objects", "versions"), True),
+    **dict.fromkeys(("requires", "files", "parameters", "settings", "checks", "schema_objects", "versions"), True),
     "changesets": {"__all__": _BOUND_OF_CHANGESET},
+    "backfills": {"__all__": {"name", "checksum", "table", "after", "inside"}},
 }

@@ -18,6 +18,7 @@ from migrator.runs import engine, opening
 from migrator.runs.facts import Facts, Undo
 from migrator.runs.journal import Journal
 from migrator.runs.record import (
+    BackfillRecord,
     ChangesetRecord,
     CheckRecord,
     Direction,
@@ -225,6 +226,9 @@ class _Quiet:
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         self._reporter.step_progress(StepName.VERIFY, f"{number}/{total} {changeset.id} {changeset.status}", None)
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        self._reporter.step_progress(StepName.VERIFY, f"backfill {backfill.name} {backfill.state}", None)
 
     def check(self, check: CheckRecord) -> None:
         if not check.success:

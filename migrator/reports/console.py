@@ -19,7 +19,7 @@ from migrator.reports.current_step import CurrentStep
 from migrator.reports.stream import ForgivingStream
 from migrator.reports.symbols import Symbols
 from migrator.reports.wording import duration, one_line
-from migrator.runs.record import ChangesetRecord, CheckRecord, Direction, RunRecord, StepName
+from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, Direction, RunRecord, StepName
 
 WIDTH = 80
 MAX_WIDTH = 100  # longer lines are hard to read
@@ -133,6 +133,15 @@ class Console:
                 line.append(f"  {verdict.changeset_status(changeset)}", style="not dim bold")
             if changeset.duration_s is not None:
                 line.append(f"  {duration(changeset.duration_s)}")
+            self._say(line, hanging=6)
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        with self._lock:
+            if self._current is not None:
+                self._current.tell(f"backfill {backfill.name} of {backfill.table}", None)
+            if backfill.state in {"running", "pending"}:
+                return
+            line = Text(f"  {self._symbols.of('done')} {one_line(verdict.backfill(backfill))}", style="dim")
             self._say(line, hanging=6)
 
     def check(self, check: CheckRecord) -> None:

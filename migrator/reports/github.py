@@ -19,7 +19,7 @@ from migrator.reports.symbols import Symbols
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import count, one_line
 from migrator.reports.workflow_commands import Annotation, Level
-from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, RunRecord, StepName
 from migrator.runs.reporter import Reporter
 
 SUMMARY_BYTES = 1_000_000  # GitHub refuses a step's summary of more than 1 MiB
@@ -102,6 +102,9 @@ class GitHub:
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         self._then.changeset(changeset, number, total)
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        self._then.backfill(backfill)
 
     def check(self, check: CheckRecord) -> None:
         self._then.check(check)

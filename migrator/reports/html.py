@@ -75,6 +75,7 @@ def render(record: RunRecord, material: Material) -> str:
             timeline=timeline,
             kinds={bar.kind for _, bar in timeline.lanes},
             changesets=record.changesets[:MAX_ROWS],
+            backfills=record.backfills,
             statements=material.statements,
             tables=sorted(record.tables, key=_written, reverse=True)[:MAX_ROWS],
             checks=sorted(record.checks, key=_failed_first)[:MAX_ROWS],

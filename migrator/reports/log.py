@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, RunRecord, StepName
 from migrator.runs.reporter import Reporter
 
 NAME = "run.jsonl"
@@ -57,6 +57,10 @@ class Logged:
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         self._write("changeset", number=number, total=total, **changeset.model_dump(mode="json"))
         self._then.changeset(changeset, number, total)
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        self._write("backfill", **backfill.model_dump(mode="json"))
+        self._then.backfill(backfill)
 
     def check(self, check: CheckRecord) -> None:
         self._write("check", **check.model_dump(mode="json"))

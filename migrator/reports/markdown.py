@@ -66,6 +66,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield from ("## Going back by hand", "", *block("\n".join(record.runbook), "sh"), "")
     yield from _steps(record)
     yield from _changesets(record)
+    yield from _backfills(record)
     yield from _tables(record)
     yield from _checks(record)
     yield from _backups(record)
@@ -126,6 +127,27 @@ def _steps(record: RunRecord) -> Iterator[str]:
         for step in record.steps
     )
     yield from ("## Steps", "", *table(["step", "status", "time:", "note"], rows, len(record.steps)))
+
+
+def _backfills(record: RunRecord) -> Iterator[str]:
+    if not record.backfills:
+        return
+    yield from ("## Backfills", "")
+    rows = [
+        [
+            code(one.name),
+            code(one.table),
+            text(one.state),
+            "" if one.rows is None else f"{one.rows:,}",
+            seconds(one.duration_s),
+            "" if one.rate is None else f"{one.rate:,.0f}/s",
+            seconds(one.waited_s),
+            "" if one.violations is None else f"{one.violations:,}",
+        ]
+        for one in record.backfills
+    ]
+    head = ["name", "table", "state", "rows:", "time:", "rate:", "held back:", "violations:"]
+    yield from table(head, rows, len(record.backfills))
 
 
 def _changesets(record: RunRecord) -> Iterator[str]:

@@ -11,7 +11,7 @@ from migrator.errors import UsageError
 from migrator.reports import verdict
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import one_line
-from migrator.runs.record import ChangesetRecord, CheckRecord, Outcome, RunRecord, StepName
+from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, Outcome, RunRecord, StepName
 from migrator.runs.reporter import Reporter
 
 # Title and message for each of the URLs; the number of those that did not take it.
@@ -58,6 +58,9 @@ class Notified:
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         self._then.changeset(changeset, number, total)
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        self._then.backfill(backfill)
 
     def check(self, check: CheckRecord) -> None:
         self._then.check(check)

@@ -46,6 +46,7 @@ def lines(plan: Plan, symbols: Symbols, *, width: int, sql: Sql) -> Iterator[Lin
         yield from view.gates()
         yield from view.findings()
         yield from view.changesets()
+        yield from view.backfills()
     yield from view.left_out()
     if plan.changesets:
         yield from view.proof()
@@ -133,6 +134,23 @@ class _View:
             if number == _LISTED and self.plan.changesets[_LISTED:] and self.sql != "all":
                 yield Line(text=f"  and {len(self.plan.changesets) - _LISTED} more: see --sql or --json")
                 break
+
+    def backfills(self) -> Iterator[Line]:
+        if not self.plan.backfills and not self.plan.requires:
+            return
+        yield from self._title("Backfills")
+        for one in self.plan.backfills:
+            rows = "" if one.rows is None else f", about {count(one.rows, 'row')}"
+            told = f"{one.name} of {one.table}{rows}, after {one.after}"
+            yield from self._wrapped(told, indent=2, hanging=4, style="bold")
+            how = "inside the run's one transaction" if one.inside else "batch by batch, each its own transaction"
+            caught = f"; what others write meanwhile is caught by: {one.capture}" if one.capture != "none" else ""
+            yield from self._wrapped(f"{how}{caught}", indent=4)
+            if not one.leads_back:
+                told = f"{self.symbols.warning} has no undo statement: only the backup leads back"
+                yield from self._wrapped(told, indent=4, hanging=6, style="yellow")
+        for key, names in self.plan.requires.items():
+            yield from self._wrapped(f"{key} requires {', '.join(names)}", indent=2, hanging=4)
 
     def left_out(self) -> Iterator[Line]:
         if not self.plan.left_out:

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from migrator.backfills import definition, discovery
 from migrator.backups.signing import PublicKeys
 from migrator.config.configuration import Config
 from migrator.errors import Refused
@@ -94,7 +95,16 @@ def files(run: Run) -> dict[str, str]:
 def files_of(run: Run, screened: Screened) -> dict[str, str]:
     """The same of a changelog that was screened already."""
     root = run.config.liquibase.root
-    return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(screened.files)}
+    names = {*screened.files, *_of_backfills(root, screened)}
+    return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(names)}
+
+
+def _of_backfills(root: Path, screened: Screened) -> Iterator[str]:
+    for name in discovery.files(root, screened.files):
+        yield name
+        module = definition.read(root / name, shown=name).python_file
+        if module is not None:
+            yield module.relative_to(root).as_posix()
 
 
 def public_keys(config: Config) -> PublicKeys:

@@ -57,6 +57,9 @@ class PlannedBackfill(BaseModel):
     table: str
     after: str  # path::id::author
     inside: bool = False
+    rows: int | None = None  # of the table, as far as the server knew
+    leads_back: bool = False  # by a statement of its own
+    file: str = ""
     definition: dict[str, JsonValue] = Field(default_factory=dict)  # all of it: its file may be another one by now
 
 
@@ -97,8 +100,8 @@ class Facts(BaseModel):
     backfills: list[PlannedBackfill] = Field(default_factory=list)
     requires: dict[str, list[str]] = Field(default_factory=dict)  # path::id::author -> backfills it cannot do without
     required: list[PlannedBackfill] = Field(default_factory=list)  # those of them that were done by an earlier run
+    captures: list[str] = Field(default_factory=list)  # those of them that have a trigger of theirs on the table
     backfill_tables: list[str] = Field(default_factory=list)  # existing tables that a backfill walks through or writes
-    had_backfill_ledger: bool = False
     tables_bytes: int = 0  # of all tables, by the pages that the planner counts
     existing: list[str] = Field(default_factory=list)  # every table that was there before
     named: list[str] = Field(default_factory=list)  # existing tables that the changesets name
@@ -133,7 +136,7 @@ class Facts(BaseModel):
     server_snapshot: str | None = None  # of RDS, asked for by this run
     server_backup_id: str | None = None  # of the manifest of what RDS keeps
     # apply
-    applied: int = 0  # segments of which everything is done
+    applied: int = 0  # segments whose changesets are done
     moving: str | None = None  # the backfill at work, and no changeset since: a run killed now may carry on
     # verify, commit
     verified: bool = False

@@ -21,7 +21,7 @@ from migrator.liquibase import ledger
 from migrator.plans import impact
 from migrator.postgres import databases, sequences, sessions, soundness
 from migrator.postgres.transactions import statement
-from migrator.runs import bluegreen, liquibase_session, restore, state
+from migrator.runs import bluegreen, liquibase_session, moving, restore, segments, state
 from migrator.runs.facts import sequences_of
 from migrator.runs.record import Outcome, Way
 from migrator.runs.run import Run
@@ -210,11 +210,8 @@ def _roll_back(run: Run) -> str | None:
     try:
         with closing(run.session("ledger")) as session:
             ledger.release(session, run.ledger_schema)  # its holder, our worker, has been ended
-        if executed:
-            with liquibase_session.opened(run, mode="stepwise") as liquibase:
-                liquibase.rollback_count(
-                    run.record.changelog, executed, timeout_s=run.environment.limits.migration_timeout_s
-                )
+        _undo_segments(run)
+        moving.put_captures_back(run)
         _drop_invalid_indexes(run)
         with closing(run.session("ledger")) as session:
             ledger.put_back(session, run.ledger_schema, state.ledger_rows(run.facts))
@@ -237,6 +234,24 @@ def _roll_back(run: Run) -> str | None:
     undone = count(executed, "changeset")
     run.prove(f"Liquibase rolled back {undone}; schema and rows are what they were ({state.scope(run)}).")
     return None
+
+
+def _undo_segments(run: Run) -> None:
+    """Changesets and backfills of this run are undone, newest first. Raises: MigrationFailed, StepFailed."""
+    with closing(run.session("verify", read_only=True)) as session:
+        left = set(_rows_of_this_run(run, ledger.read(session, run.ledger_schema)))
+    done = [one for one in reversed(run.facts.planned) if "::".join(one.key) in left and not run.undoes]
+    moves = {} if run.undoes else {one.name: one.after for one in run.facts.backfills}
+    for segment in segments.back(done, moves):
+        if segment.changesets:
+            with liquibase_session.opened(run, mode="stepwise") as liquibase:
+                liquibase.rollback_count(
+                    run.record.changelog,
+                    len(segment.changesets),
+                    timeout_s=run.environment.limits.migration_timeout_s,
+                )
+        for name in segment.moves:
+            moving.undo(run, moving.planned(run, name))
 
 
 def _may_have_changed_rows(run: Run, executed: int) -> bool:
@@ -266,6 +281,8 @@ def _executed(run: Run) -> tuple[int, str | None]:
     with closing(run.session("verify", read_only=True)) as session:
         rows = ledger.read(session, run.ledger_schema)
     done = set(_rows_of_this_run(run, rows))
+    if run.undoes and any(one.state == "undone" for one in run.record.backfills):
+        return 0, "a backfill is undone, and only a restore brings it back"
     if run.undoes:
         return 0, f"{min(done)} is undone, and only a restore brings it back" if done else None
     planned = {"::".join(p.key): p for p in run.facts.planned}

@@ -12,8 +12,9 @@ from migrator import __version__
 from migrator.liquibase.models import Changeset, ChangesetState
 from migrator.plans import attestation, concerned, parameters, proof
 from migrator.plans.parameters import Mask
-from migrator.plans.plan import BackupView, LeftOut, ObstacleView, Plan, PlannedChangeset, ProofView
+from migrator.plans.plan import BackfillView, BackupView, LeftOut, ObstacleView, Plan, PlannedChangeset, ProofView
 from migrator.runs import attested, outlook
+from migrator.runs.facts import PlannedBackfill
 from migrator.runs.planning import Planning
 from migrator.runs.run import Run
 
@@ -42,6 +43,8 @@ def of(planning: Planning) -> Plan:
         changesets=tuple(
             _changeset(one, mask, again=planned[one.key].rerun, has_ledger=planning.held is not None) for one in chosen
         ),
+        backfills=tuple(_backfill(one) for one in run.facts.backfills),
+        requires={key: tuple(names) for key, names in run.facts.requires.items()},
         way=run.record.way,
         fallback=run.record.fallback,
         parameters=parameters.digests(run.parameters, salt=f"{environment.name}\0{run.record.changelog}"),
@@ -139,6 +142,19 @@ def _changeset(one: Changeset, mask: Mask, *, again: bool, has_ledger: bool) -> 
         precondition=precondition,  # type: ignore[arg-type]  # one of the worker's four words
         precondition_says=mask.text(says) if says else None,
         on_fail=one.on_fail,
+    )
+
+
+def _backfill(one: PlannedBackfill) -> BackfillView:
+    return BackfillView(
+        name=one.name,
+        checksum=one.checksum,
+        table=one.table,
+        after=one.after,
+        inside=one.inside,
+        rows=one.rows,
+        leads_back=one.leads_back,
+        capture=str(one.definition.get("capture", "none")),
     )
 
 

@@ -18,12 +18,13 @@ from migrator.plans.impact import Impact
 from migrator.plans.obstacles import Obstacle
 from migrator.plans.plan import Estimate
 from migrator.plans.proof import ProofPlan
+from migrator.plans.way import Applicable
 from migrator.postgres import catalog, schema_fingerprint, soundness
 from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import earlier, inspection, linting, liquibase_session, pinned, state, stores, undoing
+from migrator.runs import due, earlier, inspection, linting, liquibase_session, pinned, state, stores, undoing
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -76,6 +77,8 @@ class Planning:
         if not self.chosen:
             return False
         self._note()
+        with self.noting():
+            self._note_backfills(target)
         self._look_for_findings(target)
         self._choose_way()
         self._choose_proof()
@@ -185,6 +188,23 @@ class Planning:
         facts.words, facts.named, facts.written = sorted(found.words), sorted(found.named), sorted(found.written)
         self.impact = found
 
+    def _note_backfills(self, target: Session) -> None:
+        """What backfills read and write is named like what changesets do. Raises: Refused, StepFailed."""
+        run, facts = self.run, self.run.facts
+        if run.undoes:
+            due.note_undone(run, target, [one for one in self.chosen if isinstance(one, Undoable)])
+        else:
+            files = self.screened.files if self.screened is not None else ()
+            due.note(run, target, self.known, [one for one in self.chosen if isinstance(one, Changeset)], files)
+        if not facts.backfills and not facts.required:
+            return
+        found = due.impact_of(run)
+        facts.words = sorted({*facts.words, *found.words})
+        facts.named = sorted({*facts.named, *found.named})
+        facts.written = sorted({*facts.written, *found.written})
+        facts.backfill_tables = sorted(found.named)
+        self.obstacles += due.obstacles(run, target)
+
     def _look_for_findings(self, target: Session) -> None:
         """The run knows what the rules find; a plan shows it, a run's report tells it as warnings."""
         run = self.run
@@ -196,7 +216,8 @@ class Planning:
                 linting.warn(run, found)
 
     def _choose_way(self) -> None:
-        run, environment, changesets = self.run, self.run.environment, self.chosen
+        run, environment = self.run, self.run.environment
+        changesets: Sequence[Applicable] = self.chosen
         run.record.way = run.record.fallback = None
         with self.noting():
             choice = way.choose(
@@ -205,20 +226,22 @@ class Planning:
                 protected=environment.protected,
                 maintenance=environment.maintenance.database,
                 hindrances=self._hindrances(),
+                backfills=run.facts.backfills,
             )
             run.record.way, run.record.way_reason = Way(choice.way), choice.reason
             has_dump = "dump" in environment.backup.kinds
             accepted = run.options.accept_no_way_back
             mode, policy = environment.maintenance.database, environment.backup.restore
             if run.undoes:  # nobody writes the rollback of a rollback: what was committed halfway needs a restore
-                changesets = [replace(one, has_rollback=False) for one in changesets]
+                changesets = [replace(one, has_rollback=False) for one in self.chosen]
+            leading = [*changesets, *(due.AsChangeset(one) for one in run.facts.backfills)]
             refuse = undo.refuse_without_way_back if run.undoes else way.refuse_without_way_back
             for warning in refuse(
-                choice, changesets, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
+                choice, leading, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
             ):
                 run.warn(warning)
             choice = way.without_hopeless_fallback(
-                choice, changesets, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
+                choice, leading, maintenance=mode, has_dump=has_dump, restore=policy, accepted=accepted
             )
             run.record.fallback = Way(choice.fallback) if choice.fallback else None
 

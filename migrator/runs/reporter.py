@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, RunRecord, StepName
 
 
 class Reporter(Protocol):
@@ -30,6 +30,10 @@ class Reporter(Protocol):
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         """A changeset was begun (status "running") or ended (its final status); `number` counts from 1 to `total`."""
+        ...
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        """A backfill was begun (state "running") or ended (verified, undone)."""
         ...
 
     def check(self, check: CheckRecord) -> None:
@@ -61,6 +65,9 @@ class SilentReporter:
         pass
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
+        pass
+
+    def backfill(self, backfill: BackfillRecord) -> None:
         pass
 
     def check(self, check: CheckRecord) -> None:

@@ -10,11 +10,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from migrator.errors import Interrupted, MigratorError, Refused
+from migrator.errors import Interrupted, MigratorError, Refused, StepFailed
 from migrator.failpoints import Effect, effect
 from migrator.postgres import databases, fence, properties
 from migrator.postgres.fence_record import fenced
-from migrator.runs import bluegreen, engine, ladder, restore
+from migrator.runs import bluegreen, engine, ladder, pinned, restore
 from migrator.runs.journal import TakenOver
 from migrator.runs.record import Outcome, StepName, StepRecord, Way
 from migrator.runs.run import Run
@@ -63,7 +63,9 @@ def what_it_will_do(run: Run, *, back: bool) -> str:
             f"and the run {'ends there' if back else 'begins again behind its fence'}"
         )
     if _is_migrating(run):
-        return "its changes were applied in part: they are taken back, and that is proven"
+        carries_on = f"backfill {run.facts.moving} was cut short: it carries on from where its last batch was committed"
+        taken_back = "its changes were applied in part: they are taken back, and that is proven"
+        return carries_on if _is_moving(run) and not back else taken_back
     return "nothing was migrated yet; " + ("maintenance is lifted" if back else "the run carries on")
 
 
@@ -198,13 +200,32 @@ def _must_go_back(run: Run) -> bool:
         return run.facts.xid is not None and ladder.transaction_status(run) != "aborted"
     if run.record.way in bluegreen.BESIDE:
         return False  # nothing was committed but to the copy, which the next attempt drops
-    return _is_migrating(run)
+    return _is_migrating(run) and not (_is_moving(run) and _is_as_planned(run))
 
 
 def _is_going_back(run: Run) -> bool:
     """What was decided or proven, or what users may have written, is not put at risk by another attempt."""
     facts = run.facts
     return facts.going_back or facts.proven_back is not None or facts.users_back or facts.fence_lost
+
+
+def _is_moving(run: Run) -> bool:
+    """Whether it was killed in a backfill: no changeset was under way, and each batch has moved its cursor with it."""
+    facts = run.facts
+    if run.record.way is not Way.STEPWISE or run.undoes or facts.moving is None or facts.failed_over:
+        return False
+    last = _last_step(run)
+    return last is not None and last.name is StepName.APPLY
+
+
+def _is_as_planned(run: Run) -> bool:
+    """Whether what would be executed from here on is what was planned."""
+    try:
+        pinned.require_unchanged(run)
+    except StepFailed as error:
+        run.warn(error.message)
+        return False
+    return True
 
 
 def _is_migrating(run: Run) -> bool:

@@ -206,6 +206,13 @@ class Run:
             self.record.warnings.append(text)
             self.reporter.warning(text)
 
+    def keep(self, sentence: str) -> None:
+        if sentence not in self.record.kept:
+            self.record.kept.append(sentence)
+
+    def drop_kept(self, beginning: str) -> None:
+        self.record.kept = [one for one in self.record.kept if not one.startswith(beginning)]
+
     def prove(self, sentence: str) -> None:
         if sentence not in self.record.proof.proven:
             self.record.proof.proven.append(sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 
+from migrator.backfills import ledger as backfill_ledger
 from migrator.errors import StepFailed
 from migrator.liquibase import ledger
 from migrator.postgres import catalog, row_fingerprint, schema_fingerprint, sequences
@@ -17,7 +18,8 @@ from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
-LEDGER_TABLES = ("databasechangelog", "databasechangeloglock")
+LEDGER_TABLES = ("databasechangelog", "databasechangeloglock", backfill_ledger.TABLE, backfill_ledger.RANGES)
+_SAY_NOTHING = ("databasechangeloglock", backfill_ledger.TABLE, backfill_ledger.RANGES)
 _COLUMN_GOES = {"drop", "rename", "type"}  # one of these stands in any SQL that takes a column away or converts it
 
 
@@ -91,8 +93,8 @@ def differences(run: Run, database: str | None = None) -> list[str]:
             before_schema, now = before_schema.as_restored(), now.as_restored()
         diff = before_schema.diff(now)
         found += [f"{identity} is new" for identity in without_ledger_lock(diff.added)]
-        found += [f"{identity} is missing" for identity in diff.removed]
-        found += [f"{identity} differs" for identity in diff.changed]
+        found += [f"{identity} is missing" for identity in without_ledger_lock(diff.removed)]
+        found += [f"{identity} differs" for identity in without_ledger_lock(diff.changed)]
         relations = {r.qualified: r for r in catalog.tables(first)}
         compared = [relations[name] for name in facts.tables_before if name in relations and not is_ledger_lock(name)]
         if database is not None:  # a restore refreshes materialized views, which may have been stale
@@ -106,7 +108,9 @@ def differences(run: Run, database: str | None = None) -> list[str]:
             before, after = facts.tables_before[name], hashed[name]
             if (before.rows, before.digest) == (after.rows, after.digest):
                 continue
-            if not run.offline and name not in facts.named and not inspection.is_ledger(name):
+            if not run.offline and name in facts.backfill_tables:
+                run.not_proven(f"The rows of {name}: a backfill was taken back there, and others were writing them.")
+            elif not run.offline and name not in facts.named and not inspection.is_ledger(name):
                 run.not_proven(f"The rows of {name}: they changed while users were let in, and no changeset names it.")
             elif before.rows != after.rows:
                 found.append(f"{name} has {after.rows} rows, had {before.rows}")
@@ -154,9 +158,9 @@ def without_ledger_lock(identities: Iterable[str]) -> list[str]:
 
 
 def is_ledger_lock(name: str) -> bool:
-    """Whether this is Liquibase's lock table, or an object of it."""
-    # Liquibase writes its lock row in every command; it says nothing of the database's state.
-    return "databasechangeloglock" in name.lower()
+    """Whether this is Liquibase's lock table, one of the tables in which backfills are kept, or an object of it."""
+    # Liquibase writes its lock row in every command; neither says anything of the database's state.
+    return any(one in name.lower() for one in _SAY_NOTHING)
 
 
 def _reader(run: Run, database: str) -> PgSession:

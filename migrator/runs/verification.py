@@ -119,7 +119,7 @@ def _ledger_without(run: Run, session: Session) -> list[str]:
 def _dropped(run: Run, relations: Sequence[Relation]) -> list[str]:
     """A table that is gone is one that the undone changesets name; the report says how many rows went with it."""
     there = {relation.qualified for relation in relations}
-    gone = [name for name in run.facts.existing if name not in there]
+    gone = [name for name in run.facts.existing if name not in there and not inspection.is_ledger(name)]
     for name in set(gone) & set(run.facts.named):
         was = (run.facts.tables_before or {}).get(name)
         if was is not None and was.rows:

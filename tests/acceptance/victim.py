@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from migrator.runs.record import ChangesetRecord, CheckRecord, RunRecord, StepName
+from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, RunRecord, StepName
 
 _TOOLS = ("pg_dump", "pg_restore")
 _WORKER = "migrator.liquibase.worker"
@@ -63,6 +64,9 @@ class Told:
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         self._fate.reached(f"changeset:{number}:{changeset.status}")
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        self._fate.reached(f"backfill:{backfill.name}:{backfill.state}")
 
     def check(self, check: CheckRecord) -> None:
         self._fate.reached(f"check:{check.phase}")
@@ -141,6 +145,26 @@ def _hold(place: str) -> None:
         time.sleep(0.01)
 
 
+def _set_clock(forward_s: str) -> None:
+    """The machine's clock was set, as far as this process can tell; what counts seconds only goes on."""
+    offset_s, seconds, nanoseconds, original = float(forward_s), time.time, time.time_ns, datetime
+    time.time = lambda: seconds() + offset_s
+    time.time_ns = lambda: nanoseconds() + int(offset_s * 1e9)
+
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return original.now(tz) + timedelta(seconds=offset_s)
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+            return handler(original)  # for models of modules that are imported later
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("migrator.") and getattr(module, "datetime", None) is original:
+            module.datetime = Set  # type: ignore[attr-defined]
+
+
 def _descendants(wanted: Callable[[int], bool]) -> list[int]:
     parents = {}
     for entry in Path("/proc").iterdir():
@@ -186,6 +210,7 @@ _DEEDS: dict[str, Callable[[str], None]] = {
     "kill-tool": _when_a_tool_runs(lambda pid: os.kill(pid, signal.SIGKILL)),
     "kill-while-tool-runs": _when_a_tool_runs(lambda _pid: os.kill(os.getpid(), signal.SIGKILL)),
     "hold": _hold,
+    "clock": _set_clock,
     "none": lambda _: None,
 }
 

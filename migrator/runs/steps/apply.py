@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from migrator.liquibase.models import ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
-from migrator.postgres import fence
-from migrator.runs import ladder, liquibase_session, pinned
+from migrator.postgres import fence, write_set
+from migrator.postgres.write_set import Counts
+from migrator.runs import ladder, liquibase_session, moving, pinned, segments
 from migrator.runs.inspection import is_ledger
 from migrator.runs.record import ChangesetRecord, StepName, TableRecord, Way
 from migrator.runs.run import Run
+from migrator.runs.segments import Segment
 from migrator.runs.words import count
 
 
@@ -24,6 +26,9 @@ class ApplyStep:
         """
         if not run.undoes:
             pinned.require_unchanged(run)
+        if not _carries_on(run):
+            run.facts.applied, run.facts.moving = 0, None
+            run.record.write_set, run.facts.unobserved = [], []
         if run.record.way is Way.ATOMIC:
             liquibase = liquibase_session.start(run)  # connected by the step before, its transaction open
         else:
@@ -38,13 +43,14 @@ class ApplyStep:
                     backup=run.facts.backup_id or "",
                 )
             liquibase = liquibase_session.connect(run, mode="stepwise")
-        updated = _change(run, liquibase)
-        _record(run, updated)
+        _segments(run, liquibase)
         if run.record.way is not Way.ATOMIC:
             liquibase.disconnect()
         wanted, undone = ("rolled_back", " undone") if run.undoes else ("executed", "")
         done = sum(1 for changeset in run.record.changesets if changeset.status == wanted)
-        return f"{count(done, 'changeset')}{undone}, {count(len(run.record.write_set), 'table')} written"
+        moved = sum(one.rows or 0 for one in run.record.backfills)
+        rows = f"{count(moved, 'row')} {'moved back' if run.undoes else 'moved'} by backfills, " if moved else ""
+        return f"{count(done, 'changeset')}{undone}, {rows}{count(len(run.record.write_set), 'table')} written"
 
     def undo(self, run: Run) -> str | None:
         """The database is proven to be what it was.
@@ -55,16 +61,77 @@ class ApplyStep:
         return f"proven to be what it was ({outcome.value.replace('_', ' ')})"
 
 
-def _change(run: Run, liquibase: Liquibase) -> Updated:
+def _segments(run: Run, liquibase: Liquibase) -> None:
+    """Changesets and backfills, each in its turn. Between two changesets the journal knows how far it is."""
+    facts = run.facts
+    after = {one.name: one.after for one in facts.backfills}
+    found = segments.back(facts.planned, after) if run.undoes else segments.of(facts.planned, after, facts.requires)
+    held = liquibase if run.record.way is Way.ATOMIC else None
+    for number, segment in enumerate(found):
+        if number >= facts.applied:
+            if facts.moving is not None:
+                facts.moving = None
+                run.save()
+            for name in segment.requires:
+                moving.require(run, moving.planned(run, name), held)
+            if segment.changesets:
+                liquibase = liquibase if held is not None else liquibase_session.connect(run, mode="stepwise")
+                _record(run, _change(run, liquibase, segment, last=number == len(found) - 1))
+        if not segment.moves:
+            facts.applied = number + 1
+            continue
+        if held is None:
+            liquibase.disconnect()  # it may take hours, in which nothing is asked of it
+        facts.applied, facts.moving = number + 1, segment.moves[0]
+        run.save()
+        for name in segment.moves:
+            _move(run, name, held)
+    if held is not None and facts.backfills:
+        _observe(run, liquibase)
+
+
+def _move(run: Run, name: str, held: Liquibase | None) -> None:
+    planned = moving.planned(run, name)
+    if not run.undoes:
+        moving.move(run, planned, held)
+        return
+    moving.undo(run, planned)
+
+
+def _carries_on(run: Run) -> bool:
+    """Whether an earlier process was killed in a backfill of this very attempt, and nothing was taken back since."""
+    return run.facts.moving is not None and run.record.way is Way.STEPWISE and not run.undoes
+
+
+def _change(run: Run, liquibase: Liquibase, segment: Segment, *, last: bool) -> Updated:
     timeout_s = run.environment.limits.migration_timeout_s
     if run.undoes:
         return liquibase.rollback_count(
             run.undo.changelogs,
-            len(run.facts.planned),
+            len(segment.changesets),
             on_event=lambda event: _heard(run, event),
             timeout_s=timeout_s,
         )
-    return liquibase.update(run.record.changelog, on_event=lambda event: _heard(run, event), timeout_s=timeout_s)
+    # What was tried and stays pending comes first once more, and counts.
+    tried = sum(1 for one in run.record.changesets if one.status in _STAY_PENDING)
+    return liquibase.update(
+        run.record.changelog,
+        on_event=lambda event: _heard(run, event),
+        timeout_s=timeout_s,
+        count=None if last else len(segment.changesets) + tried,
+    )
+
+
+def _observe(run: Run, liquibase: Liquibase) -> None:
+    """What backfills wrote in the held transaction is in the write set, and counted."""
+    found = write_set.read(liquibase)
+    run.record.write_set = sorted({*run.record.write_set, *(name for name in found if not is_ledger(name))})
+    tables = {table.name: table for table in run.record.tables}
+    for name, counts in write_set.counts(liquibase).items():
+        if not is_ledger(name):
+            table = tables.setdefault(name, TableRecord(name=name))
+            table.inserted, table.updated, table.deleted = counts.inserted, counts.updated, counts.deleted
+    run.record.tables = [tables[name] for name in sorted(tables)]
 
 
 def _heard(run: Run, event: ChangesetEvent) -> None:
@@ -85,17 +152,24 @@ def _record(run: Run, updated: Updated) -> None:
             run.record.changesets.append(changeset)
         changeset.status = _STATUSES.get(result.status, result.status)
         changeset.duration_s = result.duration_s
-    run.facts.unobserved = list(updated.outside_transaction)
-    run.record.write_set = sorted(name for name in updated.write_set if not is_ledger(name))
+    run.facts.unobserved = sorted({*run.facts.unobserved, *updated.outside_transaction})
+    run.record.write_set = sorted({*run.record.write_set, *(name for name in updated.write_set if not is_ledger(name))})
     tables = {table.name: table for table in run.record.tables}
     for name, counts in updated.counts.items():
         if is_ledger(name):
             continue
         table = tables.setdefault(name, TableRecord(name=name))
-        table.inserted, table.updated, table.deleted = counts.inserted, counts.updated, counts.deleted
+        if run.record.way is not Way.ATOMIC and run.facts.applied:  # of this segment alone; held, they add up
+            before = Counts(inserted=table.inserted or 0, updated=table.updated or 0, deleted=table.deleted or 0)
+        else:
+            before = Counts()
+        table.inserted = before.inserted + counts.inserted
+        table.updated = before.updated + counts.updated
+        table.deleted = before.deleted + counts.deleted
     run.record.tables = [tables[name] for name in sorted(tables)]
 
 
+_STAY_PENDING = {"skipped", "failed_ignored"}
 _STATUSES = {
     "will_run": "running",
     "failed": "failed",

@@ -36,6 +36,7 @@ class BackUpStep:
         """
         dumped = run.facts.backup_id is not None or "dump" not in run.environment.backup.kinds
         again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None and dumped
+        again = again or run.facts.moving is not None  # rows have been moved since: what was before is known
         server_backups.begin(run)
         if again:
             note = "from the attempt before; nobody has written since"

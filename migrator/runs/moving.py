@@ -1,0 +1,193 @@
+"""A run does a backfill between its changesets, proves it, and takes it back when it goes back itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from migrator.backfills import capture, ledger, mover, undoing, verifying
+from migrator.backfills.definition import Backfill
+from migrator.backfills.ledger import State
+from migrator.backfills.mover import Moved, Progress, Work
+from migrator.backfills.verifying import Verdict
+from migrator.errors import MigrationFailed, Place
+from migrator.liquibase.session import Liquibase
+from migrator.runs import due
+from migrator.runs.facts import PlannedBackfill
+from migrator.runs.record import BackfillRecord, StepName
+from migrator.runs.run import Run
+from migrator.runs.signals import signals
+from migrator.runs.words import count
+
+
+def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
+    """Every row was moved, in the held transaction or batch by batch, and its verify query finds nothing wrong.
+
+    Carries on where it was left; one that is verified is done. Raises: MigrationFailed; Refused; StepFailed.
+    """
+    backfill, told = due.definition(run, planned), of(run, planned.name)
+    if told.state == "verified":
+        return
+    told.state = "running"
+    run.reporter.backfill(told)
+    if held is not None:
+        _note(told, mover.move_inside(backfill, held, run.ledger_schema, run_id=run.id))
+        verdict = verifying.ask(held, backfill)
+        verifying.note(held, backfill, run.ledger_schema, verdict)
+    else:
+        with closing(run.session("backfill-capture")) as session:
+            if backfill.capture == "trigger":
+                capture.install(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
+            moved = mover.move(backfill, _work(run), on_progress=_telling(run), check=_checking(run))
+            _note(told, moved)
+            run.record.write_set = sorted({*run.record.write_set, *moved.written})
+            told.state = "moved"
+            run.save()
+            verdict = verifying.verify(session, backfill, run.ledger_schema)
+    _judge(backfill, told, verdict)
+    told.state = "verified"
+    run.save()
+    run.reporter.backfill(told)
+    if backfill.capture == "trigger":
+        run.keep(
+            f"The trigger of backfill {backfill.name} stays on {backfill.table}, so that new rows are right too. When "
+            f"nothing needs it any more: migrator backfill finish {backfill.name} --env {run.environment.name}"
+        )
+    run.prove(
+        f"Backfill {backfill.name}: {count(told.rows or 0, 'row')} of {backfill.table} moved; its verify query, asked "
+        "in the database about every row, finds nothing wrong."
+    )
+
+
+def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
+    """What a changeset rests on is proven now, and its capture is gone: the changeset may take away what it reads.
+
+    Raises: MigrationFailed, StepFailed.
+    """
+    backfill, told = due.definition(run, planned), of(run, planned.name)
+    if held is not None:
+        _judge(backfill, told, verifying.ask(held, backfill))
+        capture.remove_here(held, backfill.name)
+    else:
+        with closing(run.session("backfill-capture")) as session:
+            _judge(backfill, told, verifying.ask(session, backfill))
+            capture.remove(session, backfill.name, lock_timeout_s=run.environment.limits.lock_timeout_s)
+    run.drop_kept(f"The trigger of backfill {backfill.name} ")
+    run.prove(f"Backfill {backfill.name} was complete and proven right before the changeset that requires it.")
+
+
+def undo(run: Run, planned: PlannedBackfill) -> None:
+    """The rows are what they were before the backfill, and nothing of it is left. Safe to repeat.
+
+    Raises: MigrationFailed, also where only the backup leads back; StepFailed.
+    """
+    backfill, told = due.definition(run, planned), of(run, planned.name)
+    with closing(run.session("backfill-capture")) as session:
+        entry = ledger.read(session, run.ledger_schema).get(backfill.name)
+        if entry is not None and entry.run_id != run.id and not run.undoes:
+            return  # somebody else's
+        if entry is not None and entry.state is not State.UNDONE:
+            if backfill.undo_statement is None:
+                raise MigrationFailed(
+                    f"Backfill {backfill.name} has no undo statement: only the backup leads back.",
+                    code="backfill_restore",
+                )
+            capture.turn_back(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
+            if entry.state is State.PAUSED:
+                ledger.go_on(session, run.ledger_schema, backfill.name)
+            check = _checking(run) if run.undoes and not run.facts.going_back else _nothing
+            undone = undoing.undo(backfill, _work(run), on_progress=_telling(run), check=check)
+            run.record.write_set = sorted({*run.record.write_set, *undone.written})
+            if run.undoes:
+                _note(told, undone)
+        capture.remove(session, backfill.name, lock_timeout_s=run.environment.limits.lock_timeout_s)
+        undoing.forget(session, run.ledger_schema, backfill.name)
+    run.drop_kept(f"The trigger of backfill {backfill.name} ")
+    if told.state != "pending":
+        told.state = "undone"
+        run.reporter.backfill(told)
+
+
+def put_captures_back(run: Run) -> None:
+    """What catches new rows for a required backfill is there again, where the run found it. Raises: StepFailed."""
+    with closing(run.session("backfill-capture")) as session:
+        for one in run.facts.required:
+            if one.name in run.facts.captures:
+                backfill = due.definition(run, one)
+                capture.install(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
+
+
+def of(run: Run, name: str) -> BackfillRecord:
+    """The record's part of this backfill."""
+    return next(one for one in run.record.backfills if one.name == name)
+
+
+def planned(run: Run, name: str) -> PlannedBackfill:
+    """What was planned of this backfill: to be done here, or done by an earlier run."""
+    return next(one for one in (*run.facts.backfills, *run.facts.required) if one.name == name)
+
+
+def _judge(backfill: Backfill, told: BackfillRecord, verdict: Verdict) -> None:
+    told.violations = verdict.violations
+    if verdict.violations:
+        raise MigrationFailed(
+            f"Backfill {backfill.name}: its verify query finds {count(verdict.violations, 'row')} that "
+            f"{'is' if verdict.violations == 1 else 'are'} not as they should be: {', '.join(verdict.sample[:5])}.",
+            hint="Correct the statement, or the query; a backfill that has begun elsewhere needs a new name then.",
+            code="backfill_wrong",
+            place=Place(file=str(backfill.file)),
+        )
+
+
+def _work(run: Run) -> Work:
+    return Work(login=run.work_login, schema=run.ledger_schema, run_id=run.id, connect=run.session)
+
+
+def _note(told: BackfillRecord, moved: Moved) -> None:
+    """What was moved before the run was taken over counts too."""
+    told.rows = (told.rows or 0) + moved.rows
+    told.batches = (told.batches or 0) + moved.batches
+    told.duration_s = round((told.duration_s or 0.0) + moved.duration_s, 3)
+    told.waited_s = round((told.waited_s or 0.0) + moved.waited_s, 3)
+    told.rate = round(told.rows / told.duration_s, 1) if told.duration_s else None
+    told.max_lag_bytes = max(
+        (lag for lag in (told.max_lag_bytes, moved.max_lag_bytes) if lag is not None), default=None
+    )
+
+
+def _telling(run: Run) -> Callable[[Progress], None]:
+    def tell(progress: Progress) -> None:
+        of_total = "" if progress.total is None else f" of about {progress.total:,}"
+        said = [f"backfill {progress.name}: {progress.rows:,}{of_total} rows", f"{progress.rate:,.0f}/s"]
+        if progress.eta_s is not None:
+            said.append(f"{progress.eta_s:.0f} s left")
+        if progress.lag_bytes:
+            said.append(f"lag {progress.lag_bytes / 1e6:.1f} MB")
+        if progress.waiting_for:
+            said.append(f"waiting for {progress.waiting_for}")
+        done = min(1.0, progress.rows / progress.total) if progress.total else None
+        run.progress(StepName.APPLY, ", ".join(said), done)
+
+    return tell
+
+
+def _checking(run: Run) -> Callable[[], None]:
+    """What ends it between two batches: a signal, the watch, the time limit of a migration."""
+    timeout_s, began = run.environment.limits.migration_timeout_s, time.monotonic()
+
+    def check() -> None:
+        signals.check()
+        run.heed_alarm()
+        if time.monotonic() - began > timeout_s:
+            raise MigrationFailed(
+                f"The backfill took longer than limits.migration_timeout_s = {timeout_s:g}.",
+                hint="Allow more time, or do it online beforehand: migrator backfill run.",
+                code="timeout",
+            )
+
+    return check
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,175 @@
+"""Backfills between the changesets of a run: done, proven, required, and taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from migrator.runs.record import Outcome, RunRecord, Way
+from tests.shop import Shop
+
+EXPAND = "\nalter table customer add column first_name text\n--rollback alter table customer drop column first_name"
+FILLED = """
+alter table customer alter column first_name set not null
+--rollback alter table customer alter column first_name drop not null"""
+BREAKS = "\nselect 1/0\n--rollback select 1"
+BACKFILL = """
+name = "split-name"
+after = "1::ann"
+table = "customer"
+key = ["id"]
+statement = "update customer c set first_name = split_part(c.name, ' ', 1) from batch b where c.id = b.id"
+verify = "select id from customer where first_name is distinct from split_part(name, ' ', 1)"
+undo = "update customer c set first_name = null from batch b where c.id = b.id"
+batch_rows = 50
+"""
+MOVED = "select count(*) from customer where first_name = split_part(name, ' ', 1)"
+
+
+def _backfill(shop: Shop, text: str = BACKFILL, **changed: str) -> None:
+    shop.write("split-name.backfill.toml", text + "".join(f"{key} = {value}\n" for key, value in changed.items()))
+
+
+def _states(record: RunRecord) -> list[tuple[str, str]]:
+    return [(one.name, one.state) for one in record.backfills]
+
+
+def test_backfill_is_done_between_its_changesets(shop: Shop) -> None:
+    _backfill(shop)
+    record = shop.run(shop.sql(EXPAND, FILLED))
+    assert (record.outcome, record.way) == (Outcome.MIGRATED, Way.STEPWISE), (record.error, record.warnings)
+    rows = shop.value("select count(*) from customer")
+    assert shop.value(MOVED) == rows
+    [told] = record.backfills
+    assert (told.state, told.rows, told.violations) == ("verified", rows, 0)
+    assert record.surprises == []
+    assert "public.customer" in record.write_set
+    assert not any("migrator_backfill" in one for one in (*record.write_set, *record.warnings))
+    assert shop.run("release.sql").outcome is Outcome.NOTHING_TO_DO
+
+
+@pytest.mark.slow
+def test_changeset_that_fails_after_a_backfill_goes_back_with_proof(shop: Shop) -> None:
+    before = shop.dump()
+    _backfill(shop)
+    record = shop.run(shop.sql(EXPAND, FILLED, BREAKS))
+    assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6), (record.error, record.warnings)
+    assert _states(record) == [("split-name", "undone")]
+    assert shop.dump() == before
+
+
+@pytest.mark.slow
+def test_backfill_that_is_wrong_goes_back(shop: Shop) -> None:
+    before = shop.dump()
+    _backfill(shop, BACKFILL.replace("split_part(c.name, ' ', 1) from", "'nobody' from"))
+    record = shop.run(shop.sql(EXPAND, FILLED))
+    assert record.outcome is Outcome.ROLLED_BACK, (record.error, record.warnings)
+    assert record.error is not None
+    assert record.error.code == "backfill_wrong"
+    assert shop.dump() == before
+
+
+@pytest.mark.slow
+def test_backfill_without_an_undo_is_taken_back_by_the_backup(shop: Shop) -> None:
+    before = shop.dump()
+    _backfill(shop, "\n".join(line for line in BACKFILL.splitlines() if not line.startswith("undo")) + "\n")
+    record = shop.run(shop.sql(EXPAND, BREAKS))
+    assert (record.outcome, record.exit_code) == (Outcome.RESTORED, 7), (record.error, record.warnings)
+    assert shop.dump() == before
+
+
+@pytest.mark.slow
+def test_backfill_inside_is_part_of_the_one_transaction(shop: Shop) -> None:
+    before = shop.dump()
+    _backfill(shop, inside="true")
+    failed = shop.run(shop.sql(EXPAND, FILLED, BREAKS), {"way": "atomic"})
+    assert (failed.outcome, failed.way) == (Outcome.ROLLED_BACK, Way.ATOMIC), (failed.error, failed.warnings)
+    assert shop.dump() == before
+    record = shop.run(shop.sql(EXPAND, FILLED))
+    assert (record.outcome, record.way) == (Outcome.MIGRATED, Way.ATOMIC), (record.error, record.warnings)
+    assert _states(record) == [("split-name", "verified")]
+    assert shop.value(MOVED) == shop.value("select count(*) from customer")
+    assert "public.customer" in record.write_set
+
+
+@pytest.mark.slow
+def test_backfill_on_the_copy_of_a_bluegreen_run(shop: Shop) -> None:
+    _backfill(shop)
+    before = shop.dump()
+    failed = shop.run(shop.sql(EXPAND, BREAKS), {"way": "bluegreen"})
+    assert failed.outcome is Outcome.ROLLED_BACK, (failed.error, failed.warnings)
+    assert shop.dump() == before
+    record = shop.run(shop.sql(EXPAND, FILLED), {"way": "bluegreen"})
+    assert (record.outcome, record.way) == (Outcome.MIGRATED, Way.BLUEGREEN), (record.error, record.warnings)
+    assert shop.value(MOVED) == shop.value("select count(*) from customer")
+
+
+CONTRACT = """
+-- migrator:requires split-name
+alter table customer alter column first_name set default ''
+--rollback alter table customer alter column first_name drop default"""
+
+
+@pytest.mark.slow
+def test_changeset_that_requires_a_backfill_is_refused_until_it_is_proven(shop: Shop) -> None:
+    refused = shop.run(shop.sql(EXPAND, CONTRACT))
+    assert refused.outcome is Outcome.REFUSED
+    assert refused.error is not None
+    assert "requires backfill split-name, which has not begun here" in refused.error.message
+    _backfill(shop, capture='"trigger"')
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    trigger = "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'customer'::regclass"
+    assert shop.value(trigger) != 0
+    shop.execute("alter table customer disable trigger user; update customer set first_name = 'x' where id = 1")
+    shop.execute(
+        "do $$ declare one record; begin for one in select tgname from pg_trigger where not tgisinternal and tgrelid = "
+        "'customer'::regclass loop execute format('alter table customer enable always trigger %I', one.tgname); "
+        "end loop; end $$"
+    )
+    refused = shop.run(shop.sql(EXPAND, CONTRACT))
+    assert refused.outcome is Outcome.REFUSED, refused.warnings
+    assert refused.error is not None
+    assert "1 rows that are not as they should be" in refused.error.message
+    shop.execute("update customer set first_name = split_part(name, ' ', 1) where id = 1")
+    failed = shop.run(shop.sql(EXPAND, CONTRACT, BREAKS), {"way": "stepwise"})
+    assert failed.outcome is Outcome.ROLLED_BACK, (failed.error, failed.warnings)
+    assert shop.value(trigger) != 0, "it is put back"
+    record = shop.run(shop.sql(EXPAND, CONTRACT))
+    assert (record.outcome, record.way) == (Outcome.MIGRATED, Way.ATOMIC), (record.error, record.warnings)
+    assert _states(record) == [("split-name", "required")]
+    assert shop.value(trigger) == 0
+
+
+@pytest.mark.slow
+def test_rollback_of_a_run_undoes_its_backfill_first(shop: Shop) -> None:
+    _backfill(shop)
+    before = shop.dump()
+    done = shop.run(shop.sql(EXPAND, FILLED))
+    assert done.outcome is Outcome.MIGRATED, (done.error, done.warnings)
+    record = shop.rollback(run_id=done.run_id)
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert _states(record) == [("split-name", "undone")]
+    assert [line for line in shop.dump() if "databasechangelog" not in line] == [
+        line for line in before if "databasechangelog" not in line
+    ]
+
+
+@pytest.mark.slow
+def test_backfill_while_users_write_must_say_how_they_are_caught(shop: Shop) -> None:
+    _backfill(shop)
+    refused = shop.run(shop.sql(EXPAND), {"maintenance.database": "none"})
+    assert refused.outcome is Outcome.REFUSED
+    assert refused.error is not None
+    assert "capture = 'none'" in refused.error.message
+    assert "capture = 'trigger'" in f"{refused.error.message} {refused.error.hint}"
+
+
+@pytest.mark.slow
+def test_way_atomic_is_refused_and_two_releases_are_proposed(shop: Shop) -> None:
+    _backfill(shop)
+    refused = shop.run(shop.sql(EXPAND, FILLED), {"way": "atomic"})
+    assert refused.outcome is Outcome.REFUSED
+    assert refused.error is not None
+    assert "two releases" in f"{refused.error.hint}"
+    plan = shop.plan("release.sql")
+    assert (plan.way, "two releases" in plan.way_reason) == ("stepwise", True)
+    assert [(one.name, one.after) for one in plan.backfills] == [("split-name", "release.sql::1::ann")]
