@@ -249,3 +249,26 @@ def test_what_check_raises_ends_it_and_it_is_carried_on(stage: Stage, monkeypatc
     moved = stage.move(backfill())
     assert moved.rows == 2000 - begun.rows_done
     assert stage.verify(backfill()).violations == 0
+
+
+@pytest.mark.slow
+def test_an_older_server_walks_by_its_index_too(database16: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("migrator.backfills.ranges._SMALL_BYTES", 0)
+    stage = Stage(login=database16)
+    stage.execute(
+        "create table item (tenant int, id uuid default gen_random_uuid(), content text, copied text,"
+        " primary key (tenant, id));"
+        "insert into item (tenant, content) select n % 3, 'row ' || n from generate_series(1, 20000) n"
+    )
+    copying = backfill(
+        table="item",
+        key=["tenant", "id"],
+        where="content like 'row %'",
+        statement="update item t set copied = content from batch b where (t.tenant, t.id) = (b.tenant, b.id)",
+        verify="select id from item where copied is distinct from content",
+        undo="update item t set copied = null from batch b where (t.tenant, t.id) = (b.tenant, b.id)",
+        batch_rows=1000,
+    )
+    assert stage.move(copying).rows == 20000
+    assert stage.verify(copying).violations == 0
+    assert stage.undo(copying).rows == 20000
