@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from migrator.config.login import Login
+from migrator.runs.clock import steady
 from migrator.runs.facts import Facts, Undo
 from migrator.runs.record import Direction, RunRecord, StepName
 
@@ -78,7 +79,7 @@ class Run:
     journal: Journal
     reporter: Reporter
     folder: Path  # logs and reports of this run
-    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    now: Callable[[], datetime] = field(default_factory=steady)
     write_reports: Callable[[RunRecord], None] = field(default=lambda _record: None)  # may raise StepFailed
 
     # Live resources: opened by a step, gone with the process.

@@ -223,6 +223,33 @@ def test_run_goes_back_when_the_downtime_is_used_up(
         stage.assert_as_it_was()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("forward_s", [3600, -3600])
+@pytest.mark.parametrize(
+    ("way", "changelog", "moment", "code"),
+    [
+        ("atomic", "good.sql", "ended:back_up", 0),
+        ("stepwise", "good.sql", "started:maintain", 0),
+        ("stepwise", "bad.sql", "changeset:2:running", 6),
+    ],
+)
+def test_clock_that_is_set_by_an_hour_changes_nothing(
+    stage: Stage, way: str, changelog: str, moment: str, code: int, forward_s: int
+) -> None:
+    answer = stage.victim(moment, f"clock={forward_s}", "run", changelog, "--way", way, "--json")
+    assert answer.code == code, answer.err
+    if code == 0:
+        stage.assert_migrated()
+    else:
+        stage.assert_as_it_was()
+    steps = answer.json["steps"]
+    assert all(0 <= step["duration_s"] < LONG_S for step in steps), steps
+    assert 0 <= answer.json["maintenance"]["downtime_s"] < LONG_S
+    again = stage.migrator("run", changelog, "--way", way, "--json")
+    assert again.code == code, again.err
+    assert again.json["run_id"] != run_id(answer)
+
+
 # The server
 
 
