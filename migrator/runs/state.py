@@ -33,6 +33,9 @@ def take(run: Run, snapshot: str) -> None:
     with row_fingerprint.snapshot_sessions(
         run.login, snapshot=snapshot, jobs=run.environment.backup.jobs, run_id=run.id
     ) as opened:
+        for session in opened:  # who keeps a table to himself keeps nobody waiting for longer
+            limit_ms = max(1, round(run.environment.limits.lock_timeout_s * 1000))
+            session.rows(f"SELECT set_config('lock_timeout', '{limit_ms}', false)")
         first = opened[0]
         facts.schema_before = dict(schema_fingerprint.of_schema(first).objects)
         rows = ledger.read(first, run.ledger_schema)

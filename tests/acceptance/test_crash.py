@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +13,9 @@ import pytest
 from migrator.config.login import Login
 from migrator.postgres import fence
 from migrator.postgres.connect import connect
-from tests.acceptance.stage import Stage, crash_template, staged
+from tests.acceptance.stage import Stage, crash_template, ended, run_id, settled, staged
 from tests.conftest import Server
+from tests.shop import descendants, is_training
 
 __all__ = ["crash_template"]
 
@@ -162,6 +165,47 @@ def test_stepwise_run_killed_while_it_migrates_is_rolled_back(stage: Stage, mome
     stage.assert_as_it_was()
 
 
+LEDGER_WAITS = """
+create function wait() returns trigger language plpgsql as $$ begin perform pg_sleep(120); return new; end $$;
+create trigger wait before insert on databasechangelog for each row when (new.id = 'apart') execute function wait();
+"""
+APART = """--liquibase formatted sql
+--changeset crash:apart runInTransaction:false
+create index concurrently by_total on orders (total);
+--rollback drop index by_total;
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["program", "worker"])
+def test_stepwise_run_killed_between_a_change_and_its_ledger_row_is_found(
+    server: Server, crash_template: Login, tmp_path: Path, who: str
+) -> None:
+    with staged(server, crash_template, tmp_path, prelude=LEDGER_WAITS) as stage:
+        process = stage.begin("never", "none", "run", stage.write("apart.sql", APART), *STEPWISE)
+        waiting = "select 1 from pg_stat_activity where wait_event = 'PgSleep' and query ~* 'databasechangelog'"
+        with stage.server.session() as look:
+            settled(
+                lambda: bool(look.rows(waiting)) or process.poll() is not None,
+                lambda: "the ledger is never written",
+                within_s=120,
+            )
+        assert process.poll() is None, ended(process).err
+        if who == "program":
+            process.kill()
+            run = run_id(ended(process))
+            with closing(connect(stage.server.admin.to(stage.database), role="look", run_id="test")) as look:
+                assert look.rows("select 1 from pg_index where indexrelid = to_regclass('by_total') and indisvalid")
+                assert not look.rows("select id from databasechangelog where id = 'apart'")
+            stage.assert_blocked(run)
+            answer = stage.migrator("resume", run)
+        else:
+            kill_workers(process.pid)
+            answer = ended(process)
+        assert answer.code in {6, 7}, answer.err
+        stage.assert_as_it_was(restored=answer.code == 7)
+
+
 @pytest.mark.parametrize("moment", ["started:lift", pytest.param("ended:lift", marks=slow)])
 def test_stepwise_run_killed_after_its_proof_is_migrated(stage: Stage, moment: str) -> None:
     run = stage.killed(moment, "run", "good.sql", *STEPWISE)
@@ -286,3 +330,9 @@ def test_run_whose_fence_somebody_took_down_loses_no_row_of_others(stage: Stage,
         found = application.rows("select count(*) from customer where email = 'user@shop'")
     assert found == [("2",)]
     assert stage.databases() == []
+
+
+def kill_workers(root: int) -> None:
+    for pid in descendants(root):
+        if b"migrator.liquibase.worker" in Path(f"/proc/{pid}/cmdline").read_bytes() and not is_training(pid):
+            os.kill(pid, signal.SIGKILL)

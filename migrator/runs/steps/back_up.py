@@ -70,8 +70,10 @@ def take(run: Run) -> str:
         wants_dump = "dump" in run.environment.backup.kinds and run.facts.backup_id is None
         try:
             note = _dump(run, snapshot, before.result) if wants_dump else "no dump"
-        finally:
-            before.result()
+        except BaseException:
+            before.exception()  # it has ended; what failed first is told
+            raise
+        before.result()
     return f"{note}, {count(len(run.facts.tables_before or {}), 'table')} fingerprinted"
 
 
