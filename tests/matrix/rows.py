@@ -132,7 +132,8 @@ ROWS: tuple[Row, ...] = (
         "timeouts are monotonic, labels unique",
         *_at("unit/test_journal.py::TestSqlite", "a_lease_given_before_the_clock_was_set_back_counts_as_ended"),
         *_at("unit/test_properties.py", "wait_ends_at_its_limit_and_never_sleeps_beyond"),
-        but="The machine's clock itself is not set in a test: every wait takes its clock as an argument.",
+        *_at(INTERRUPTS, "clock_that_is_set_by_an_hour_changes_nothing"),
+        but="The clock is set for the program in mid-run, not for its machine, the JVM and the server.",
     ),
     _row(
         10,
@@ -175,7 +176,8 @@ ROWS: tuple[Row, ...] = (
         "ACCESS EXCLUSIVE held by another session",
         "lock wait timeout, 5",
         *_at(DUMP, "locked_table_ends_the_backup_in_time"),
-        but="Shown for the backup itself; under `offline` no other session is left that could hold one.",
+        *_at(f"{RUNS}/test_others_at_work.py", "a_table_that_somebody_locked_for_himself_ends_the_run_at_its_backup"),
+        but="Under maintenance `none`: under `offline` no other session is left that could hold one.",
     ),
     _row(
         15,
@@ -225,7 +227,8 @@ ROWS: tuple[Row, ...] = (
             "integration/aws/test_providers.py", "expired_credentials_are_looked_for_anew_and_named_when_there_are_none"
         ),
         *_at("integration/aws/test_runs_with_s3.py", "an_upload_that_fails_ends_the_run_before_anything_changed"),
-        but="Shown for the calls in general, not in the middle of an upload.",
+        *_at("integration/aws/test_store.py", "a_lasting_fault_ends_the_upload_and_gives_it_up"),
+        but="A session that ends in the upload is played by S3's answer to its parts.",
     ),
     _row(
         20,
@@ -318,7 +321,9 @@ ROWS: tuple[Row, ...] = (
         "found, S",
         *_at(CRASH, "stepwise_run_killed_while_it_migrates_is_rolled_back"),
         *_at(HARD, "a_changeset_that_commits_by_itself_is_taken_back"),
-        but="Between the two commits of one changeset nothing of ours runs: a kill there is drawn by the random moments.",
+        *_at(CRASH, "stepwise_run_killed_between_a_change_and_its_ledger_row_is_found"),
+        but="A changeset in a transaction is committed with its row in the ledger; between the two there is only "
+        'what `runInTransaction="false"` commits by itself.',
     ),
     _row(
         31,
