@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from migrator.backfills import ledger as backfills
 from migrator.plans import impact
 from migrator.postgres import ddl, schema_objects
 
-_LEDGER = {"databasechangelog", "databasechangeloglock"}
+_LEDGER = {"databasechangelog", "databasechangeloglock", backfills.TABLE, backfills.RANGES}
 _LISTED = re.compile(r"COLUMNS \((.*?)\)(?= |$)")
 _OWNER = re.compile(rf"(?:^| )OWNER {schema_objects.PART}(?= \| |$)")
 _RIGHTS = ("grants on ", "default privileges of ")

@@ -27,7 +27,7 @@ LEDGER_FILE = "ledger-before.json"
 _TABLES = """
 SELECT c.relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^(pg_|information_schema$)'
-AND c.relname NOT IN ('databasechangelog', 'databasechangeloglock')
+AND c.relname NOT IN ('databasechangelog', 'databasechangeloglock', 'migrator_backfills', 'migrator_backfill_ranges')
 """
 
 
