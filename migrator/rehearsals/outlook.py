@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
+from migrator.backfills import discovery
 from migrator.liquibase import ledger
 from migrator.liquibase.models import Changeset
 from migrator.plans import concerned, impact, pending, way
@@ -54,6 +55,11 @@ def look(run: Run, trial: Run) -> Outlook:
             protected=environment.protected,
             maintenance=environment.maintenance.database,
             hindrances=[] if environment.bluegreen or environment.way == "bluegreen" else None,
+            backfills=[
+                one.backfill
+                for one in discovery.beside(run.record.changelog, known, run.config.liquibase.root)
+                if one.changeset in {changeset.key for changeset in found}
+            ],
         ),
         schema_objects=concerned.objects(schema, words),
         relations=tuple(relations),
