@@ -15,8 +15,9 @@ _CHUNK = 65536
 class Proxy:
     """Passes on what comes, unless told otherwise; its target may change, as an address does in a failover.
 
-    stall: connections stay open, nothing is passed on, new ones hang. cut: connections are reset, new ones are reset at
-    once. slow: so many bytes a second.
+    stall: connections stay open, nothing is passed on, new ones hang. drop: the same, but what is sent meanwhile is
+    lost, so these connections are reset once all is well again, as by a router that has forgotten them. cut:
+    connections are reset, new ones are reset at once. slow: so many bytes a second.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -24,7 +25,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open = threading.Event()
         self._open.set()
-        self._refuses = False
+        self._refuses = self._loses = False
         self._bytes_per_s: float | None = None
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -38,6 +39,9 @@ class Proxy:
     def stall(self) -> None:
         self._open.clear()
 
+    def drop(self) -> None:
+        self._loses = True
+
     def cut(self) -> None:
         self._refuses = True
         self._reset_all()
@@ -46,7 +50,9 @@ class Proxy:
         self._bytes_per_s = bytes_per_s
 
     def heal(self) -> None:
-        self._refuses, self._bytes_per_s = False, None
+        if self._loses:
+            self._reset_all()
+        self._refuses, self._loses, self._bytes_per_s = False, False, None
         self._open.set()
 
     def lead_to(self, target: tuple[str, int]) -> None:
@@ -88,6 +94,8 @@ class Proxy:
         with suppress(OSError):
             while data := one.recv(_CHUNK if self._bytes_per_s is None else 1024):
                 self._open.wait()
+                if self._loses:
+                    continue
                 if self._bytes_per_s is not None:
                     time.sleep(len(data) / self._bytes_per_s)
                 other.sendall(data)

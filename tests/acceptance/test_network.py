@@ -38,8 +38,10 @@ def ground(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Gr
         yield Ground(server=server, template=crash_template, folder=tmp_path, proxy=proxy, cut_s=CUT_S)
 
 
-CASES = [("atomic", phase, how) for phase in PHASES for how in ("stall", "cut")] + [
-    ("stepwise", phase, "cut") for phase in PHASES if phase not in {"drained", "commit", "committed"}
+CASES = [
+    *(("atomic", phase, how) for phase in PHASES for how in ("stall", "cut")),
+    *(("stepwise", phase, "cut") for phase in PHASES if phase not in {"drained", "commit", "committed"}),
+    *(("atomic", phase, "drop") for phase in ("back up", "apply", "commit", "lift")),
 ]
 
 
@@ -55,10 +57,12 @@ def test_network_that_is_cut_is_waited_for_or_the_run_is_ended(ground: Ground, w
 @pytest.mark.parametrize("place", ["sequences_back.before#1", "ledger_back.before#1", "restore.before#2"])
 def test_network_that_is_cut_on_the_way_back_ends_in_the_state_before(ground: Ground, place: str) -> None:
     setting = Setting(way="stepwise", outcome="restored" if "restore" in place else "bad", mode="offline")
-    prove(ground, Case(setting=setting, first=Blow.parse(f"cut@{place}")), "case")
+    told = prove(ground, Case(setting=setting, first=Blow.parse(f"cut@{place}")), "case")
+    assert told.seen in {"what it was", "restored"}
 
 
 @pytest.mark.slow
 def test_slow_network_takes_its_time(ground: Ground) -> None:
     setting = Setting(way="atomic", outcome="good", mode="offline")
-    prove(ground, Case(setting=setting, first=Blow.parse("slow@update.before#1")), "case")
+    told = prove(ground, Case(setting=setting, first=Blow.parse("slow@update.before#1")), "case")
+    assert told.seen == "migrated and verified"

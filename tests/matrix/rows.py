@@ -439,7 +439,7 @@ ROWS: tuple[Row, ...] = (
         *_at(NETWORK, "network_that_is_cut_is_waited_for_or_the_run_is_ended"),
         *_at(NETWORK, "network_that_is_cut_on_the_way_back_ends_in_the_state_before"),
         *_at(NETWORK, "slow_network_takes_its_time"),
-        but="A stall and a reset by a proxy on this machine; 8 s long in the suite, 30 s in `make matrix`. Where the lock's session is lost the run ends with 10, and "
+        but="A stall, a loss and a reset by a proxy on this machine; 8 s long in the suite, 30 s in `make matrix`. Where the lock's session is lost the run ends with 10, and "
         "`resume` leads to S or success.",
     ),
     _row(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 SELF = "self"
-HARMS = (SELF, "jvm", "dump", "restore", "server")  # that are drawn; the network's are stall, cut and slow
+HARMS = (SELF, "jvm", "dump", "restore", "server")  # that are drawn; the network's: stall, drop, cut, slow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -193,7 +193,7 @@ def _strike(ground: Ground, stage: Stage, blow: Blow, process: subprocess.Popen[
         case "server":
             assert ground.server.embedded is not None
             ground.server.embedded.immediate_stop()
-        case "stall" | "cut" | "slow":
+        case "stall" | "drop" | "cut" | "slow":
             _disturb(ground, stage, blow.harm, process)
     (stage.folder / "stalled.go").touch()
 
@@ -202,7 +202,7 @@ def _disturb(ground: Ground, stage: Stage, how: str, process: subprocess.Popen[s
     """The network is gone, or slow, for a while; the program works on meanwhile."""
     proxy = ground.proxy
     assert proxy is not None
-    {"stall": proxy.stall, "cut": proxy.cut, "slow": lambda: proxy.slow(2000.0)}[how]()
+    {"stall": proxy.stall, "drop": proxy.drop, "cut": proxy.cut, "slow": lambda: proxy.slow(2000.0)}[how]()
     (stage.folder / "stalled.go").touch()
     with suppress(subprocess.TimeoutExpired):
         process.wait(ground.cut_s)
