@@ -79,7 +79,8 @@ def _after(file: str, backfill: Backfill, changesets: Sequence[Changeset]) -> st
     short = [f"{one.id}::{one.author}" for one in changesets]
     raise Refused(
         f"{file}: after: the changelog holds no changeset {wanted!r}.",
-        hint=did_you_mean(wanted, short if wanted.count("::") < 2 else [one.key for one in changesets]),
+        hint=did_you_mean(wanted, short if wanted.count("::") < 2 else [one.key for one in changesets])
+        + " (a backfill of another changelog wants a folder with that one alone)",
         code="backfill_after",
         place=Place(file=file),
     )

@@ -63,6 +63,21 @@ def note(
     ]
 
 
+def tell(run: Run, target: Session, known: Sequence[Changeset]) -> None:
+    """Of a changelog without a pending changeset: a person knows which of its backfills are not done."""
+    entries = ledger.read(target, run.ledger_schema)
+    states = {one.key: one.state for one in known}
+    for one in discovery.beside(run.record.changelog, known, run.config.liquibase.root):
+        entry = entries.get(one.backfill.name)
+        if states.get(one.changeset) in _LEFT_OUT or (entry is not None and entry.state is State.VERIFIED):
+            continue
+        name, environment = one.backfill.name, run.environment.name
+        run.warn(
+            f"No changeset is pending, but backfill {name} is {'pending' if entry is None else entry.state}. Do it "
+            f"with: migrator backfill run {name} --env {environment}"
+        )
+
+
 def note_undone(run: Run, target: Session, undone: Sequence[Undoable]) -> None:
     """Of a rollback: the facts and the record know the backfills that follow what is undone. Raises: Refused."""
     found = []

@@ -40,6 +40,7 @@ class Planned(BaseModel):
     author: str
     has_rollback: bool
     checksum: str | None = None  # Liquibase's; None in a rollback
+    always: bool = False  # runAlways: every update executes it again
     rerun: bool = False  # runAlways or runOnChange with a row in the ledger already: the row is updated, not added
 
     @property

@@ -75,6 +75,8 @@ class Planning:
         run.facts.unsound_before = sorted(soundness.unsound(target))
         self.chosen = self._undoable(target) if run.undoes else self._pending(target)
         if not self.chosen:
+            if not run.undoes:
+                due.tell(run, target, self.known)
             return False
         self._note()
         with self.noting():
@@ -176,6 +178,7 @@ class Planning:
                 author=c.author,
                 has_rollback=c.has_rollback,
                 checksum=c.checksum if isinstance(c, Changeset) else None,
+                always=isinstance(c, Changeset) and c.run_always,
                 rerun=not run.undoes and (c.path, c.id, c.author) in had,
             )
             for c in changesets

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from migrator.config.lint import LintSettings, OffRule
+from migrator.liquibase.models import Changeset
 from migrator.plans import findings
 from migrator.plans.findings import Circumstances, Severity, Subject, squawk
 from migrator.plans.findings.squawk import Said
@@ -17,8 +18,8 @@ from tests.linted import SETTINGS, changesets_of, find, told
 
 @pytest.fixture(autouse=True)
 def _squawk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def of(changesets: object, *, server_major: int) -> Iterator[Said]:
-        for changeset in changesets:  # type: ignore[attr-defined]
+    def of(changesets: Sequence[Changeset], **_: object) -> Iterator[Said]:
+        for changeset in changesets:
             yield Said(
                 changeset=changeset,
                 number=0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from migrator.liquibase.models import ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
 from migrator.postgres import fence, write_set
@@ -76,7 +78,9 @@ def _segments(run: Run, liquibase: Liquibase) -> None:
                 moving.require(run, moving.planned(run, name), held)
             if segment.changesets:
                 liquibase = liquibase if held is not None else liquibase_session.connect(run, mode="stepwise")
-                _record(run, _change(run, liquibase, segment, last=number == len(found) - 1))
+                rest = number == len(found) - 1
+                counted = None if rest else _tried_again(run, found[:number]) + len(segment.changesets)
+                _record(run, _change(run, liquibase, segment, counted))
         if not segment.moves:
             facts.applied = number + 1
             continue
@@ -103,7 +107,15 @@ def _carries_on(run: Run) -> bool:
     return run.facts.moving is not None and run.record.way is Way.STEPWISE and not run.undoes
 
 
-def _change(run: Run, liquibase: Liquibase, segment: Segment, *, last: bool) -> Updated:
+def _tried_again(run: Run, before: Sequence[Segment]) -> int:
+    """How many changesets of earlier segments come first once more: what stayed pending, and what runs always."""
+    always = {one.key for segment in before for one in segment.changesets if one.always}
+    return sum(
+        1 for one in run.record.changesets if one.status in _STAY_PENDING or (one.path, one.id, one.author) in always
+    )
+
+
+def _change(run: Run, liquibase: Liquibase, segment: Segment, counted: int | None) -> Updated:
     timeout_s = run.environment.limits.migration_timeout_s
     if run.undoes:
         return liquibase.rollback_count(
@@ -112,13 +124,8 @@ def _change(run: Run, liquibase: Liquibase, segment: Segment, *, last: bool) -> 
             on_event=lambda event: _heard(run, event),
             timeout_s=timeout_s,
         )
-    # What was tried and stays pending comes first once more, and counts.
-    tried = sum(1 for one in run.record.changesets if one.status in _STAY_PENDING)
     return liquibase.update(
-        run.record.changelog,
-        on_event=lambda event: _heard(run, event),
-        timeout_s=timeout_s,
-        count=None if last else len(segment.changesets) + tried,
+        run.record.changelog, on_event=lambda event: _heard(run, event), timeout_s=timeout_s, count=counted
     )
 
 

@@ -173,3 +173,24 @@ def test_way_atomic_is_refused_and_two_releases_are_proposed(shop: Shop) -> None
     plan = shop.plan("release.sql")
     assert (plan.way, "two releases" in plan.way_reason) == ("stepwise", True)
     assert [(one.name, one.after) for one in plan.backfills] == [("split-name", "release.sql::1::ann")]
+
+
+@pytest.mark.slow
+def test_changesets_that_always_run_do_not_take_the_turn_of_those_before_a_backfill(shop: Shop) -> None:
+    second = BACKFILL.replace("split-name", "split-again").replace("1::ann", "3::ann").replace("first_name", "again")
+    _backfill(shop, BACKFILL.replace("1::ann", "2::ann"))
+    shop.write("split-again.backfill.toml", second)
+    another = EXPAND.replace("first_name", "again")
+    record = shop.run(shop.sql("runAlways:true\nselect 1\n--rollback select 1", EXPAND, another, FILLED))
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert _states(record) == [("split-name", "verified"), ("split-again", "verified")]
+    assert shop.value("select count(*) from customer where again is distinct from first_name") == 0
+
+
+@pytest.mark.slow
+def test_backfill_that_came_later_is_told_where_no_changeset_is_pending(shop: Shop) -> None:
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    _backfill(shop)
+    record = shop.run("release.sql")
+    assert record.outcome is Outcome.NOTHING_TO_DO
+    assert any("migrator backfill run split-name" in warning for warning in record.warnings)
