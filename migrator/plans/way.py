@@ -13,7 +13,7 @@ MAX_SAVEPOINTS_WHILE_OTHERS_WORK = 60  # from the 65th subtransaction on every s
 
 _TWO_RELEASES = (
     "For atomic runs part it in two releases: one with what comes before the backfill, one with what needs it "
-    "(migrator:requires)."
+    "(migrator:requires)"
 )
 
 
@@ -75,7 +75,7 @@ def choose(
     if apart and wanted == "atomic":
         raise Refused(
             f"way = atomic, but backfill {apart[0]} commits batch by batch, so it cannot be part of one transaction.",
-            hint=f"{_TWO_RELEASES} Or set way = 'auto' or 'stepwise'; inside = true is for few rows.",
+            hint=f"{_TWO_RELEASES}. Or set way = 'auto' or 'stepwise'; inside = true is for few rows.",
         )
     if outside and wanted == "atomic":
         raise Refused(

@@ -1,7 +1,8 @@
 """Each changeset by itself: applied, undone, compared with what was there, applied again.
 
 So a rollback answers for itself alone, whatever those of other changesets do. Liquibase commits each, as the stepwise
-way and its ladder let it.
+way and its ladder let it. A backfill is done once, after its changeset: those that follow need its rows. That it can be
+taken back is shown by the run's own rollback, on another copy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from migrator.errors import MigrationFailed, StepFailed
+from migrator.backfills import mover, verifying
+from migrator.backfills.definition import Backfill
+from migrator.backfills.mover import Work
+from migrator.errors import MigrationFailed, Refused, StepFailed
 from migrator.liquibase.models import Changeset, ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
 from migrator.plans.attestation import Rollback
@@ -20,6 +24,7 @@ from migrator.rehearsals.record import RehearsalRecord, RehearsedRecord
 from migrator.runs import liquibase_session
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
+from migrator.runs.signals import signals
 
 _STAYS_PENDING = {"skipped", "failed_ignored"}
 _NOT_UNDONE = {
@@ -52,6 +57,9 @@ class OneByOne:
             for place, changeset in enumerate(self._outlook.changesets):
                 if not self._try(liquibase, changeset, self._record.changesets[place], place):
                     return False
+                for one in self._outlook.backfills:
+                    if one.changeset == changeset.key and not self._move(one.backfill):
+                        return False
             return self._back_to_start(liquibase)
 
     def _try(self, liquibase: Liquibase, changeset: Changeset, told: RehearsedRecord, place: int) -> bool:
@@ -107,6 +115,33 @@ class OneByOne:
         self._now = self._look() if again is None else self._look(_written(again), after)
         return again is not None
 
+    def _move(self, backfill: Backfill) -> bool:
+        """Whether the rows are moved, and as they should be."""
+        trial = self._trial
+        work = Work(login=trial.work_login, schema=trial.ledger_schema, run_id=trial.id, connect=trial.session)
+        try:
+            mover.move(
+                backfill,
+                work,
+                on_progress=lambda told: trial.progress(StepName.VERIFY, f"backfill {told.name}: {told.rows:,} rows"),
+                check=signals.check,
+            )
+        except (MigrationFailed, Refused) as error:
+            self._record.find("backfill_failed", error.message, severity="error", hint=error.hint)
+            return False
+        with closing(trial.session("verify", read_only=True)) as session:
+            verdict = verifying.ask(session, backfill)
+        if verdict.violations:
+            self._record.find(
+                "backfill_wrong",
+                f"Backfill {backfill.name}: its verify query finds {verdict.violations:,} rows that are not as they "
+                f"should be: {', '.join(verdict.sample[:3])}.",
+                severity="error",
+                hint="Correct its statement, or its query.",
+            )
+        self._now = self._look()
+        return not verdict.violations
+
     def _apply(self, liquibase: Liquibase, changeset: Changeset, code: str) -> Updated | None:
         """None where it failed, which is in the record."""
         try:
@@ -122,6 +157,8 @@ class OneByOne:
     def _back_to_start(self, liquibase: Liquibase) -> bool:
         """Whether all of it could be undone, and the copy is what it was before."""
         if any(one.rollback != self._restores for one in self._record.changesets) or self._run_again:
+            return False
+        if self._outlook.backfills:
             return False
         try:
             liquibase.rollback_count(self._record.changelog, self._applied, timeout_s=self._timeout_s)

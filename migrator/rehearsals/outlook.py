@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from migrator.backfills import discovery
+from migrator.backfills.discovery import Placed
 from migrator.liquibase import ledger
 from migrator.liquibase.models import Changeset
 from migrator.plans import concerned, impact, pending, way
@@ -21,6 +22,7 @@ from migrator.runs.run import Run
 class Outlook:
     changesets: tuple[Changeset, ...]  # pending, in their order
     words: frozenset[str]  # the identifiers in them
+    backfills: tuple[Placed, ...]  # that follow one of them
     choice: Choice  # the way that a run of the environment would take
     schema_objects: Mapping[str, str]  # of the objects that they touch, before they run
     relations: tuple[Relation, ...]
@@ -45,21 +47,21 @@ def look(run: Run, trial: Run) -> Outlook:
         known = liquibase.changesets(run.record.changelog)
     found = pending.pending(known, held, run.config.liquibase.root)
     words = impact.of(found, relations).words
+    keys = {changeset.key for changeset in found}
+    placed = discovery.beside(run.record.changelog, known, run.config.liquibase.root)
+    backfills = tuple(one for one in placed if one.changeset in keys)
     environment = run.environment
     return Outlook(
         changesets=tuple(found),
         words=words,
+        backfills=backfills,
         choice=way.choose(
             environment.way,
             found,
             protected=environment.protected,
             maintenance=environment.maintenance.database,
             hindrances=[] if environment.bluegreen or environment.way == "bluegreen" else None,
-            backfills=[
-                one.backfill
-                for one in discovery.beside(run.record.changelog, known, run.config.liquibase.root)
-                if one.changeset in {changeset.key for changeset in found}
-            ],
+            backfills=[one.backfill for one in backfills],
         ),
         schema_objects=concerned.objects(schema, words),
         relations=tuple(relations),

@@ -83,6 +83,7 @@ class Trying:
             liquibase.execute(statement("SET statement_timeout = {}", sql.Literal(timeout_ms)))
         if held:
             self.xid = liquibase.begin().xid
+        self._tell_of_backfills()
         began = time.monotonic()
         try:
             liquibase.update(
@@ -111,6 +112,18 @@ class Trying:
         if held:
             self._hold(time.monotonic() - began)
         return False
+
+    def _tell_of_backfills(self) -> None:
+        names = [one.backfill.name for one in self.outlook.backfills]
+        told = any(one.code == "backfills_not_done" for one in self.record.findings)
+        if names and not told:
+            self.record.find(
+                "backfills_not_done",
+                f"{count(len(names), 'backfill')} of the changelog not done here ({', '.join(names)}): the changesets "
+                "behind see the rows as they were.",
+                severity="warning",
+                hint="A rehearsal does them: migrator rehearse.",
+            )
 
     # -- what is heard --------------------------------------------------------------------------------------------
 

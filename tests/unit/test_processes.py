@@ -132,7 +132,9 @@ def test_daemon_left_behind_does_not_hold_up_the_caller(tmp_path: Path) -> None:
 def test_interrupt_ends_the_child(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     code = f"""
+        import signal
         from migrator import processes
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits one that is deaf
         processes.run(["sh", "-c", "echo $$ > {pid}; exec sleep 60"], timeout_s=60)
     """
     parent = subprocess.Popen(python(code), stderr=subprocess.DEVNULL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from migrator.runs.record import Outcome, RunRecord, Way
+from tests.integration.runs.rehearsing import rehearse
 from tests.shop import Shop
 
 EXPAND = "\nalter table customer add column first_name text\n--rollback alter table customer drop column first_name"
@@ -194,3 +195,20 @@ def test_backfill_that_came_later_is_told_where_no_changeset_is_pending(shop: Sh
     record = shop.run("release.sql")
     assert record.outcome is Outcome.NOTHING_TO_DO
     assert any("migrator backfill run split-name" in warning for warning in record.warnings)
+
+
+@pytest.mark.slow
+def test_rehearsal_does_what_changesets_behind_a_backfill_need(shop: Shop) -> None:
+    _backfill(shop)
+    record = rehearse(shop, shop.sql(EXPAND, FILLED))
+    assert record.passed, record.findings
+    assert [leg.outcome for leg in record.legs] == ["migrated", "migrated", "migrated"]
+    assert shop.value("select count(*) from pg_attribute where attname = 'first_name'") == 0
+
+
+@pytest.mark.slow
+def test_rehearsal_tells_of_a_backfill_that_is_wrong(shop: Shop) -> None:
+    _backfill(shop, BACKFILL.replace("split_part(c.name, ' ', 1) from", "'nobody' from"))
+    record = rehearse(shop, shop.sql(EXPAND, FILLED))
+    assert not record.passed
+    assert "backfill_wrong" in [one.code for one in record.errors]
