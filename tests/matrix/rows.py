@@ -322,8 +322,8 @@ ROWS: tuple[Row, ...] = (
         *_at(CRASH, "stepwise_run_killed_while_it_migrates_is_rolled_back"),
         *_at(HARD, "a_changeset_that_commits_by_itself_is_taken_back"),
         *_at(CRASH, "stepwise_run_killed_between_a_change_and_its_ledger_row_is_found"),
-        but="A changeset in a transaction is committed with its row in the ledger; between the two there is only "
-        'what `runInTransaction="false"` commits by itself.',
+        but='Shown with `runInTransaction="false"`, where the gap is wide. Elsewhere it is that of two commits in a row, '
+        "which kills at random moments may hit.",
     ),
     _row(
         31,
@@ -483,6 +483,32 @@ ROWS: tuple[Row, ...] = (
         *_at("integration/test_connect.py", "role_cannot_spoil_a_session"),
         *_at("integration/test_client_tools.py", "role_settings_do_not_stop_a_restore"),
         *_at("integration/test_liquibase_held.py", "role_settings_do_not_end_a_held_run"),
+    ),
+    _row(
+        48,
+        BACK,
+        "A backfill is killed, at each of its effects and ten times over, while others write",
+        "carries on from its last batch: each row once, no write of others lost; undone, the content is what it was",
+        *_at("integration/backfills/test_kills.py", "killed_at_a_fail_point_it_carries_on"),
+        *_at("integration/backfills/test_kills.py", "killed_ten_times_while_others_write"),
+        *_at("integration/backfills/test_kills.py", "two_million_rows_are_counted_once_whatever_happens"),
+        *_at("acceptance/test_backfills_online.py", "name_is_split", "table_is_moved_to_partitions"),
+        *_at("acceptance/test_backfills_online.py", "key_becomes_a_bigint"),
+        *_at("acceptance/test_backfill_crash.py", "run_killed_in_a_backfill_carries_on"),
+        *_at(f"{RUNS}/test_backfills_in_runs.py", "changeset_that_fails_after_a_backfill_goes_back_with_proof"),
+        but="A writer at REPEATABLE READ or above can miss what a batch has just copied; `verify` finds that.",
+    ),
+    _row(
+        49,
+        BACK,
+        "A backfill with a wrong key, a statement that changes other rows than its batch's, a changed file",
+        "3, or refused before the batch's commit, with place and remedy",
+        *_at("integration/backfills/test_refusals.py", "it_is_refused_before_anything_is_written"),
+        *_at(
+            "integration/backfills/test_refusals.py",
+            "a_statement_that_changes_rows_of_another_batch_is_refused_before_its_commit",
+        ),
+        *_at("integration/backfills/test_move.py", "a_changed_file_is_refused_and_another_pace_is_not"),
     ),
     _row(
         "B1",
