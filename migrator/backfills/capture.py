@@ -166,6 +166,7 @@ def _put(session: Session, backfill: Backfill, *, back: bool, lock_timeout_s: fl
         gone=backfill.on_delete,
     )
     definer = _definer(session, source)
+    _refuse_unsafe(session, backfill, source, definer)
     note = _Note(
         backfill=backfill.name,
         checksum=backfill.checksum,
@@ -308,6 +309,29 @@ def _definer(session: Session, source: Source) -> _Definer:
     )
 
 
+def _refuse_unsafe(session: Session, backfill: Backfill, source: Source, definer: _Definer) -> None:
+    """Raises: Refused where others could put code of theirs into what the trigger does with the definer's rights."""
+    owner = sql.Literal(definer.role)
+    rows = session.rows(statement(_MAY_CREATE, path=sql.Literal(list(source.search_path)), owner=owner))
+    if rows:
+        schema, role = (value or "" for value in rows[0])
+        raise _refused(
+            backfill,
+            f"{role} may create functions in the schema {schema}, and the trigger would take them for PostgreSQL's",
+            f"REVOKE CREATE ON SCHEMA {schema} FROM {role}, or take the schema out of this login's search_path.",
+        )
+    name = capture_function.function_name(backfill.name)
+    strangers = session.rows(
+        statement(_STRANGERS, name=sql.Literal(name), schema=sql.Literal(source.schema), owner=owner)
+    )
+    if strangers:
+        raise _refused(
+            backfill,
+            f"{strangers[0][0]} has a function {source.schema}.{name} already",
+            "Drop it, or give the backfill another name.",
+        )
+
+
 def _refused(backfill: Backfill, why: str, remedy: str) -> Refused:
     return Refused(f"Backfill {backfill.name} cannot catch what others write: {why}.", hint=remedy, code="capture")
 
@@ -340,6 +364,22 @@ SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner),
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass({})
+"""
+# The database's owner, a schema's and superusers are trusted; so is whoever is a member of the definer.
+_MAY_CREATE = """
+SELECT quote_ident(n.nspname), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+FROM pg_namespace AS n CROSS JOIN aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+WHERE n.nspname = ANY ({path}::text[]) AND a.privilege_type = 'CREATE'
+      AND a.grantee <> n.nspowner
+      AND a.grantee <> (SELECT datdba FROM pg_database WHERE datname = current_database())
+      AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) NOT IN ('pg_database_owner', current_user)
+                        AND NOT pg_has_role(a.grantee, {owner}, 'MEMBER'))
+ORDER BY a.grantee, n.nspname
+"""
+_STRANGERS = """
+SELECT quote_ident(pg_get_userbyid(p.proowner))
+FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE p.proname = {name} AND n.nspname = {schema} AND pg_get_userbyid(p.proowner) NOT IN ({owner}, current_user)
 """
 _RIGHTS = """
 SELECT r.rolsuper,

@@ -173,6 +173,8 @@ def begin(
 @effect(Effect.BACKFILL_LEDGER)
 def divide(session: Session, tables: Tables, name: str, ranges: Sequence[Bounds], phase: Phase = "move") -> None:
     """The backfill is to go through these ranges, none of which is begun. Inside a transaction only."""
+    if not ranges:
+        return
     values = [
         statement(
             "({}, {}, {}, {}, {})",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from migrator.backfills import capture, discovery, inspection, ledger, verifying
 from migrator.backfills.capture_function import function_name
 from migrator.backfills.definition import Backfill
+from migrator.backfills.discovery import Placed
 from migrator.backfills.ledger import Entry, State
 from migrator.errors import Refused
 from migrator.liquibase.models import Changeset, ChangesetState, Undoable
@@ -45,12 +46,15 @@ def note(
     for one in placed:
         entry = entries.get(one.backfill.name)
         ledger.refuse_changed(one.backfill, entry)
-        if states.get(one.changeset) in _LEFT_OUT or (entry is not None and entry.state is State.VERIFIED):
+        if states.get(one.changeset) in _LEFT_OUT:
+            continue
+        if entry is not None and entry.state is State.VERIFIED:
+            _refuse_gone(run, one)
             continue
         _refuse_half_done(run, target, entry)
         due.append(one)
     run.facts.backfills = [
-        _planned(one.backfill, one.changeset, rows=inspection.of_table(target, one.backfill).rows) for one in due
+        _planned(_placed(one), one.changeset, rows=inspection.of_table(target, one.backfill).rows) for one in due
     ]
     needed = requires.of(chosen, Places(run.config.liquibase.root, list(known), list(files)))
     run.facts.requires = {key: list(names) for key, names in needed.items()}
@@ -210,6 +214,26 @@ def _required(run: Run, chosen: Sequence[Changeset], entries: Mapping[str, Entry
                 )
             found[name] = _planned(entry.backfill(), key)
     return list(found.values())
+
+
+def _placed(one: Placed) -> Backfill:
+    """The backfill with its changeset's whole key: another changelog may have the same id and author."""
+    return one.backfill.model_copy(update={"after": one.changeset})
+
+
+def _refuse_gone(run: Run, one: Placed) -> None:
+    """Raises: Refused where the changeset of one that is done was undone since, by others than this program."""
+    again = next((p for p in run.facts.planned if "::".join(p.key) == one.changeset), None)
+    if again is None or again.rerun or again.always:
+        return
+    name = one.backfill.name
+    raise Refused(
+        f"Backfill {name} is done in this database, but its changeset {one.changeset} is pending again: it was undone "
+        "without its backfill.",
+        hint=f"Let the ledger forget it: migrator backfill undo {name} --env {run.environment.name}",
+        code="backfill_gone",
+        place=one.backfill.place,
+    )
 
 
 def _refuse_half_done(run: Run, session: Session, entry: Entry | None) -> None:

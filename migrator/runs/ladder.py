@@ -259,7 +259,12 @@ def _may_have_changed_rows(run: Run, executed: int) -> bool:
     code = run.record.error.code if run.record.error is not None else None
     done = "rolled_back" if run.undoes else "executed"
     running = any(changeset.status in {done, "running"} for changeset in run.record.changesets)
+    first = {"required", "verified" if run.undoes else "pending"}  # what its backfills are before it does something
+    running = running or any(one.state not in first for one in run.record.backfills)
     return executed > 0 or running or code in {"interrupted", "worker_gone", "timeout"}
+
+
+_TAKEN_BACK = {"undoing", "undone"}
 
 
 @effect(Effect.INDEX_DROP)
@@ -281,8 +286,8 @@ def _executed(run: Run) -> tuple[int, str | None]:
     with closing(run.session("verify", read_only=True)) as session:
         rows = ledger.read(session, run.ledger_schema)
     done = set(_rows_of_this_run(run, rows))
-    if run.undoes and any(one.state == "undone" for one in run.record.backfills):
-        return 0, "a backfill is undone, and only a restore brings it back"
+    if run.undoes and any(one.state in _TAKEN_BACK for one in run.record.backfills):
+        return 0, "a backfill was taken back, and only a restore brings it back"
     if run.undoes:
         return 0, f"{min(done)} is undone, and only a restore brings it back" if done else None
     planned = {"::".join(p.key): p for p in run.facts.planned}

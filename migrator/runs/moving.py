@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from migrator.backfills import capture, ledger, mover, undoing, verifying
 from migrator.backfills.definition import Backfill
@@ -27,7 +27,7 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
     Carries on where it was left; one that is verified is done. Raises: MigrationFailed; Refused; StepFailed.
     """
     backfill, told = due.definition(run, planned), of(run, planned.name)
-    if told.state == "verified":
+    if _is_verified(run, planned.name, told, held):
         return
     told.state = "running"
     run.reporter.backfill(told)
@@ -58,6 +58,16 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
         f"Backfill {backfill.name}: {count(told.rows or 0, 'row')} of {backfill.table} moved; its verify query, asked "
         "in the database about every row, finds nothing wrong."
     )
+
+
+def _is_verified(run: Run, name: str, told: BackfillRecord, held: Liquibase | None) -> bool:
+    """Whether the database that is worked on has it: what was rolled back, or dropped with a copy, is not there."""
+    with ExitStack() as stack:
+        session = held or stack.enter_context(closing(run.session("backfill-capture", read_only=True)))
+        entry = ledger.read(session, run.ledger_schema).get(name)
+    if entry is None:
+        told.rows = told.batches = told.duration_s = told.waited_s = told.rate = told.violations = None
+    return entry is not None and entry.state is State.VERIFIED
 
 
 def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
@@ -93,6 +103,8 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
                     f"Backfill {backfill.name} has no undo statement: only the backup leads back.",
                     code="backfill_restore",
                 )
+            told.state = "undoing"
+            run.save()  # from here on rows may have been taken back
             capture.turn_back(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
             if entry.state is State.PAUSED:
                 ledger.go_on(session, run.ledger_schema, backfill.name)

@@ -90,3 +90,29 @@ def test_another_text_of_the_backfill_is_not_carried_on(stage: Stage) -> None:
     assert answer.code == 6, answer.err
     assert "changed since: split-name.backfill.toml" in answer.err
     stage.assert_as_it_was()
+
+
+@pytest.mark.slow
+def test_run_killed_in_its_second_backfill_executes_nothing_before_it_is_done(stage: Stage) -> None:
+    between = "--changeset ann:between\nalter table person add column again text;\n--rollback select 1;\n"
+    text = CHANGELOG.replace("--changeset ann:2\n", f"{between}--changeset ann:2\n")
+    text = text.replace("first_name set not null;", "first_name set not null, alter column again set not null;")
+    (stage.folder / "moved.sql").write_text(text, encoding="utf-8")
+    second = BACKFILL.replace("split-name", "second").replace("1::ann", "between::ann").replace("first_name", "again")
+    (stage.folder / "second.backfill.toml").write_text(second + 'capture = "trigger"\n', encoding="utf-8")
+    run = stage.killed("before:migrator.runs.moving:capture.install", "run", "moved.sql")
+    answer = stage.migrator("resume", run)
+    assert answer.code == 0, answer.err
+    assert _one(stage, "select count(*) from person where first_name = again") == str(ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["atomic", "bluegreen"])
+def test_run_killed_after_a_backfill_that_was_not_committed_does_it_again(stage: Stage, way: str) -> None:
+    if way == "atomic":
+        (stage.folder / "split-name.backfill.toml").write_text(BACKFILL + "inside = true\n", encoding="utf-8")
+    (stage.folder / "moved.sql").write_text(CHANGELOG.partition("--changeset ann:2")[0], encoding="utf-8")
+    run = stage.killed("before:migrator.runs.steps.verify:verification.verify", "run", "moved.sql", "--way", way)
+    answer = stage.migrator("resume", run)
+    assert answer.code == 0, answer.err
+    assert _one(stage, "select count(*) from person where first_name = split_part(name, ' ', 1)") == str(ROWS)

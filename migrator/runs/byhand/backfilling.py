@@ -9,7 +9,7 @@ from datetime import datetime
 
 from migrator.backfills import capture, inspection, ledger, mover, throttle, undoing, verifying
 from migrator.backfills.capture import Captured
-from migrator.backfills.definition import Backfill
+from migrator.backfills.definition import DECISIVE, Backfill
 from migrator.backfills.inspection import Looked
 from migrator.backfills.ledger import AtWork, Entry, State
 from migrator.backfills.mover import Moved, Progress, Work
@@ -223,7 +223,10 @@ def undo(
     """
     _refuse_a_run(database)
     with closing(database.session("backfill")) as session:
-        has_begun = backfill.name in ledger.read(session, database.schema)
+        entry = ledger.read(session, database.schema).get(backfill.name)
+        has_begun = entry is not None
+        if entry is not None:
+            backfill = _as_begun(backfill, entry)
         captured = capture.read(session, backfill.name)
         if captured is None and not has_begun:
             known(database, backfill.name)  # refuses
@@ -256,6 +259,12 @@ def finish(database: Database, backfill: Backfill) -> Verdict:
         with closing(database.session("backfill")) as session:
             capture.remove(session, backfill.name, lock_timeout_s=backfill.lock_timeout_s)
     return verdict
+
+
+def _as_begun(backfill: Backfill, entry: Entry) -> Backfill:
+    """What was done is taken back, whatever the file says by now; only its pace counts."""
+    pace = Backfill.model_fields.keys() - {*DECISIVE, "after"}
+    return entry.backfill().model_copy(update={name: getattr(backfill, name) for name in pace})
 
 
 def _install(session: PgSession, backfill: Backfill) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
+from migrator.errors import MigrationFailed, Place
+from migrator.liquibase import ledger
 from migrator.liquibase.models import ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
 from migrator.postgres import fence, write_set
@@ -70,7 +72,9 @@ def _segments(run: Run, liquibase: Liquibase) -> None:
     found = segments.back(facts.planned, after) if run.undoes else segments.of(facts.planned, after, facts.requires)
     held = liquibase if run.record.way is Way.ATOMIC else None
     for number, segment in enumerate(found):
-        if number >= facts.applied:
+        if number + 1 < facts.applied:
+            continue  # of an earlier process
+        if number + 1 > facts.applied:
             if facts.moving is not None:
                 facts.moving = None
                 run.save()
@@ -78,15 +82,14 @@ def _segments(run: Run, liquibase: Liquibase) -> None:
                 moving.require(run, moving.planned(run, name), held)
             if segment.changesets:
                 liquibase = liquibase if held is not None else liquibase_session.connect(run, mode="stepwise")
-                rest = number == len(found) - 1
-                counted = None if rest else _tried_again(run, found[:number]) + len(segment.changesets)
-                _record(run, _change(run, liquibase, segment, counted))
+                _execute(run, liquibase, found, number)
+        facts.applied = number + 1
         if not segment.moves:
-            facts.applied = number + 1
             continue
         if held is None:
             liquibase.disconnect()  # it may take hours, in which nothing is asked of it
-        facts.applied, facts.moving = number + 1, segment.moves[0]
+        if run.record.way is Way.STEPWISE:  # elsewhere an attempt that is cut short begins anew
+            facts.moving = segment.moves[0]
         run.save()
         for name in segment.moves:
             _move(run, name, held)
@@ -107,12 +110,35 @@ def _carries_on(run: Run) -> bool:
     return run.facts.moving is not None and run.record.way is Way.STEPWISE and not run.undoes
 
 
-def _tried_again(run: Run, before: Sequence[Segment]) -> int:
-    """How many changesets of earlier segments come first once more: what stayed pending, and what runs always."""
-    always = {one.key for segment in before for one in segment.changesets if one.always}
-    return sum(
-        1 for one in run.record.changesets if one.status in _STAY_PENDING or (one.path, one.id, one.author) in always
-    )
+def _execute(run: Run, liquibase: Liquibase, found: Sequence[Segment], number: int) -> None:
+    """The changesets of one segment were executed, or undone, and no other."""
+    segment = found[number]
+    if number == len(found) - 1 or run.undoes:
+        _record(run, _change(run, liquibase, segment, None))
+        return
+    again = _tried_again(run, liquibase, found[:number])
+    updated = _change(run, liquibase, segment, len(again) + len(segment.changesets))
+    _record(run, updated)
+    _require_only(updated, {*again, *(one.key for one in segment.changesets)})
+
+
+def _tried_again(run: Run, liquibase: Liquibase, before: Sequence[Segment]) -> frozenset[tuple[str, str, str]]:
+    """The changesets of earlier segments that come first once more: what stayed pending, and what runs always."""
+    had = {row.key for row in ledger.read(liquibase, run.ledger_schema) or []}
+    return frozenset(one.key for segment in before for one in segment.changesets if one.always or one.key not in had)
+
+
+def _require_only(updated: Updated, wanted: Set[tuple[str, str, str]]) -> None:
+    """Liquibase executed what comes before the backfill, and nothing that comes behind. Raises: MigrationFailed."""
+    for result in updated.changesets:
+        if (result.path, result.id, result.author) not in wanted:
+            key = f"{result.path}::{result.id}::{result.author}"
+            raise MigrationFailed(
+                f"Liquibase executed {key} before the backfill that it comes after.",
+                hint="Part the changelog in two releases: what comes before the backfill, and what comes after it.",
+                code="order",
+                place=Place(changeset=key),
+            )
 
 
 def _change(run: Run, liquibase: Liquibase, segment: Segment, counted: int | None) -> Updated:
@@ -176,7 +202,6 @@ def _record(run: Run, updated: Updated) -> None:
     run.record.tables = [tables[name] for name in sorted(tables)]
 
 
-_STAY_PENDING = {"skipped", "failed_ignored"}
 _STATUSES = {
     "will_run": "running",
     "failed": "failed",

@@ -459,3 +459,12 @@ def test_batch_and_writer_at_once_end_equal(session: PgSession, database: Login,
         thread.join(30)
         (writer if first == "batch" else batch).commit()
     assert session.rows(DIFFERENT) == []
+
+
+def test_schema_that_anybody_may_write_is_refused(session: PgSession) -> None:
+    people(session)
+    session.execute("grant create on schema public to public")
+    with pytest.raises(Refused, match="PUBLIC may create functions in the schema public"):
+        capture.install(session, backfill(), lock_timeout_s=5.0)
+    session.execute("revoke create on schema public from public")
+    capture.install(session, backfill(), lock_timeout_s=5.0)

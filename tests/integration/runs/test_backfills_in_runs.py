@@ -212,3 +212,24 @@ def test_rehearsal_tells_of_a_backfill_that_is_wrong(shop: Shop) -> None:
     record = rehearse(shop, shop.sql(EXPAND, FILLED))
     assert not record.passed
     assert "backfill_wrong" in [one.code for one in record.errors]
+
+
+@pytest.mark.slow
+def test_changeset_that_is_only_marked_as_ran_does_not_let_a_later_one_come_too_early(shop: Shop) -> None:
+    second = BACKFILL.replace("split-name", "split-again").replace("1::ann", "3::ann").replace("first_name", "again")
+    _backfill(shop, BACKFILL.replace("1::ann", "2::ann"))
+    shop.write("split-again.backfill.toml", second)
+    marked = "\n--preconditions onFail:MARK_RAN\n--precondition-sql-check expectedResult:1 select 0\nselect 1"
+    last = FILLED.replace("first_name", "again")
+    record = shop.run(shop.sql(marked, EXPAND, EXPAND.replace("first_name", "again"), last))
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert _states(record) == [("split-name", "verified"), ("split-again", "verified")]
+
+
+@pytest.mark.slow
+def test_first_batch_that_fails_is_taken_back_without_a_restore(shop: Shop) -> None:
+    before = shop.dump()
+    _backfill(shop, BACKFILL.replace("split_part(c.name, ' ', 1) from", "(1 / (c.id - c.id))::text from"))
+    record = shop.run(shop.sql(EXPAND))
+    assert record.outcome is Outcome.ROLLED_BACK, (record.error, record.warnings)
+    assert shop.dump() == before
