@@ -9,7 +9,8 @@ It stays after the last batch, until the contract is closed: rows that come late
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -276,9 +277,15 @@ def _source(session: Session, backfill: Backfill) -> Source:
         table=table,
         owner=owner,
         key=backfill.key,
-        columns=backfill.columns,
+        columns=(*backfill.columns, *_in_where(backfill, json.loads(columns))) if backfill.columns else (),
         search_path=tuple(json.loads(path)),
     )
+
+
+def _in_where(backfill: Backfill, columns: Sequence[str]) -> list[str]:
+    """The columns that `where` may name: a change of one can let a row in, or go."""
+    text = backfill.where or ""
+    return [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)]
 
 
 def _statement(backfill: Backfill) -> str:

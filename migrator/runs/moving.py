@@ -109,6 +109,8 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
             if entry.state is State.PAUSED:
                 ledger.go_on(session, run.ledger_schema, backfill.name)
             check = _checking(run) if run.undoes and not run.facts.going_back else _nothing
+            if run.facts.going_back:  # users wait behind the fence: a replica that stands still must not hold that up
+                backfill = backfill.model_copy(update={"max_lag_bytes": None, "max_active_sessions": None})
             undone = undoing.undo(backfill, _work(run), on_progress=_telling(run), check=check)
             run.record.write_set = sorted({*run.record.write_set, *undone.written})
             if run.undoes:

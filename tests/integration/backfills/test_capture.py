@@ -145,6 +145,14 @@ def test_row_that_where_lets_go_is_treated_as_deleted(session: PgSession) -> Non
     assert session.rows("select id from copy order by id") == [("2",), ("3",)]
 
 
+def test_row_that_a_column_of_where_lets_in_is_caught(session: PgSession) -> None:
+    pairs(session)
+    session.execute("alter table customer add column note text")
+    install(session, backfill(**COPYING, where="name <> 'secret'", columns=["note"]))
+    session.execute("insert into customer values (2, 'secret'); update customer set name = 'b' where id = 2")
+    assert session.rows("select id from copy") == [("2",)]
+
+
 def test_cascade_from_a_parent_is_caught(session: PgSession) -> None:
     pairs(session)
     session.execute("create table parent (id int primary key); insert into parent values (1), (2)")
