@@ -179,7 +179,8 @@ def run(
         if entry is None or not entry.is_complete:
             _install(session, backfill)
             _wake(session, database, entry)
-            moved = mover.move(backfill, database.work, on_progress=on_progress, check=check)
+            placed = _placed(session, database.schema, backfill)
+            moved = mover.move(placed, database.work, on_progress=on_progress, check=check)
         verdict = verifying.verify(session, backfill, database.schema)
         captured = capture.is_installed(session, backfill)
     return Done(backfill=backfill, moved=moved, verdict=verdict, captured=captured)
@@ -280,11 +281,28 @@ def _wake(session: PgSession, database: Database, entry: Entry | None) -> None:
 
 
 def _has_run(session: Session, schema: str | None, backfill: Backfill) -> bool:
+    return bool(_its_changesets(session, schema, backfill))
+
+
+def _its_changesets(session: Session, schema: str | None, backfill: Backfill) -> list[str]:
+    """The whole keys, path::id::author, of those that have run and that `after` may mean."""
     rows = liquibase_ledger.read(session, schema) or []
     wanted = backfill.after.strip()
-    return any(
-        wanted in (short := f"{row.id}::{row.author}", f"{row.path}::{short}", f"{short}::{row.path}") for row in rows
-    )
+    shorts = {f"{row.path}::{row.id}::{row.author}": (f"{row.id}::{row.author}", row.path) for row in rows}
+    return [key for key, (short, path) in shorts.items() if wanted in (short, key, f"{short}::{path}")]
+
+
+def _placed(session: Session, schema: str | None, backfill: Backfill) -> Backfill:
+    """With its changeset's whole key: by that a rollback knows it. Raises: Refused where it could be one of several."""
+    found = _its_changesets(session, schema, backfill)
+    if len(found) > 1:
+        raise Refused(
+            f"{backfill.file}: after: {backfill.after!r} could be {' or '.join(found)}.",
+            hint="Write it with its path: path::id::author.",
+            code="backfill_ambiguous",
+            place=backfill.place,
+        )
+    return backfill.model_copy(update={"after": found[0]}) if found else backfill
 
 
 def _refuse_too_early(session: Session, database: Database, backfill: Backfill) -> None:
