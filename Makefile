@@ -4,6 +4,8 @@ JOBS   ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Where it is set, every one of the thousands of programs that the tests start would compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-all sweep fuzz matrix check bench format docs screenshot lock sbom clean
 .DELETE_ON_ERROR:
