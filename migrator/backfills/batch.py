@@ -7,6 +7,7 @@ made of a version that is gone already, and of two writers none is lost.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -95,6 +96,7 @@ def one(
             return NOTHING
         _set(session, lock_timeout_s=lock_timeout_s, limit_s=limit_s)
         done = _do(session, deed, claim, size, proof)
+        _note_written(session, deed, claim, done.written)
         with doing(Effect.BACKFILL_COMMIT):
             session.execute("COMMIT")
     except BaseException:
@@ -127,7 +129,7 @@ def _do(session: Session, deed: Deed, claim: Claim, size: int, proof: Proof) -> 
         before = proof.before(session)
         _apply(session, deed, batch.bounds)
         proof.after(session, before, rows, batch)
-        written = write_set.read(session)
+        written = frozenset(name for name in write_set.read(session) if not ledger.is_backfill_ledger(name))
     return Done(rows=rows, walked=walked, full=walked >= size, written=written)
 
 
@@ -146,7 +148,7 @@ def _is_on(session: Session, deed: Deed) -> bool:
 def _claim(session: Session, deed: Deed) -> Claim | None:
     rows = session.rows(
         statement(
-            "SELECT number::text, high::text, coalesce(cursor, low)::text FROM {ranges}"
+            "SELECT number::text, high::text, coalesce(cursor, low)::text, written::text FROM {ranges}"
             " WHERE name = {name} AND phase = {phase} AND NOT done"
             " ORDER BY {ranges}.number LIMIT 1 FOR UPDATE SKIP LOCKED",
             **deed.tables.named,
@@ -156,8 +158,12 @@ def _claim(session: Session, deed: Deed) -> Claim | None:
     )
     if not rows:
         return None
-    number, high, low = rows[0]
-    return Claim(number=int(number or 0), bounds=Bounds(low=ledger.key_of(low), high=ledger.key_of(high)))
+    number, high, low, written = rows[0]
+    return Claim(
+        number=int(number or 0),
+        bounds=Bounds(low=ledger.key_of(low), high=ledger.key_of(high)),
+        written=frozenset(json.loads(written or "[]")),
+    )
 
 
 def _end(session: Session, table: Table, bounds: Bounds, size: int) -> tuple[Key | None, int]:
@@ -238,6 +244,22 @@ def _advance(session: Session, deed: Deed, batch: Claim, *, rows: int, walked: i
             name=sql.Literal(deed.name),
             phase=sql.Literal(deed.phase),
             number=sql.Literal(batch.number),
+        )
+    )
+
+
+def _note_written(session: Session, deed: Deed, claim: Claim, written: frozenset[str]) -> None:
+    """The range knows these tables, so that they outlive the process: no lock tells after the commit."""
+    if written <= claim.written:
+        return
+    session.execute(
+        statement(
+            "UPDATE {ranges} SET written = {written} WHERE name = {name} AND phase = {phase} AND number = {number}",
+            **deed.tables.named,
+            written=sql.Literal(json.dumps(sorted(claim.written | written))),
+            name=sql.Literal(deed.name),
+            phase=sql.Literal(deed.phase),
+            number=sql.Literal(claim.number),
         )
     )
 

@@ -58,6 +58,7 @@ class Entry:
     ranges: int = 0
     ranges_done: int = 0
     rows_undone: int = 0
+    written: frozenset[str] = frozenset()  # tables that its batches wrote, qualified; these two left out
     started_at: datetime
     ended_at: datetime | None = None  # the last range was done
     verified_at: datetime | None = None
@@ -395,6 +396,7 @@ def _entry(row: Row) -> Entry:
         ranges=int(values["ranges"] or 0),
         ranges_done=int(values["ranges_done"] or 0),
         rows_undone=int(values["rows_undone"] or 0),
+        written=frozenset(json.loads(values["written"] or "[]")),
         started_at=_time(values["started_at"]) or datetime.min.replace(tzinfo=UTC),
         ended_at=_time(values["ended_at"]),
         verified_at=_time(values["verified_at"]),
@@ -421,6 +423,7 @@ _COLUMNS = (
     "ranges",
     "ranges_done",
     "rows_undone",
+    "written",
     "started_at",
     "ended_at",
     "verified_at",
@@ -433,6 +436,8 @@ SELECT b.name, b.checksum, b.table_name, b.state, b.run_id, b.definition::text,
        coalesce(sum(r.batches) FILTER (WHERE r.phase = 'move'), 0)::text, b.total::text,
        count(r.number) FILTER (WHERE r.phase = 'move'), count(r.number) FILTER (WHERE r.phase = 'move' AND r.done),
        coalesce(sum(r.rows_done) FILTER (WHERE r.phase = 'undo'), 0)::text,
+       (SELECT json_agg(DISTINCT one)::text FROM {ranges} w, jsonb_array_elements_text(w.written) AS one
+        WHERE w.name = b.name AND w.phase = 'move'),
        to_json(b.started_at) #>> '{{}}', to_json(b.ended_at) #>> '{{}}', to_json(b.verified_at) #>> '{{}}',
        b.paused_because
 FROM {backfills} b LEFT JOIN {ranges} r ON r.name = b.name
@@ -461,6 +466,7 @@ CREATE TABLE {ranges} (
     rows_done bigint NOT NULL DEFAULT 0,
     rows_walked bigint NOT NULL DEFAULT 0,
     batches bigint NOT NULL DEFAULT 0,
+    written jsonb NOT NULL DEFAULT '[]',
     done boolean NOT NULL DEFAULT false,
     PRIMARY KEY (name, phase, number)
 )"""

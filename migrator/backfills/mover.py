@@ -210,5 +210,5 @@ def _moved(
         duration_s=duration_s,
         waited_s=waited_s,
         max_lag_bytes=max_lag_bytes,
-        written=frozenset(name for name in tally.written if not ledger.is_backfill_ledger(name)),
+        written=frozenset(tally.written),
     )

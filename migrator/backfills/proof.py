@@ -27,6 +27,7 @@ class Claim:
 
     number: int
     bounds: Bounds
+    written: frozenset[str] = frozenset()  # tables that earlier batches of the range wrote
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,10 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
                 capture.install(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
             moved = mover.move(backfill, _work(run), on_progress=_telling(run), check=_checking(run))
             _note(told, moved)
-            run.record.write_set = sorted({*run.record.write_set, *moved.written})
+            # What a process that was killed has moved and written only the ledger knows.
+            entry = ledger.read(session, run.ledger_schema)[backfill.name]
+            told.rows, told.batches = entry.rows_done, entry.batches
+            run.record.write_set = sorted({*run.record.write_set, *entry.written})
             told.state = "moved"
             run.save()
             verdict = verifying.verify(session, backfill, run.ledger_schema)
@@ -159,12 +162,13 @@ def _work(run: Run) -> Work:
 
 
 def _note(told: BackfillRecord, moved: Moved) -> None:
-    """What was moved before the run was taken over counts too."""
+    """What was moved before the run was taken over counts too; the rate is of late."""
+    if moved.rows and moved.duration_s:
+        told.rate = round(moved.rows / moved.duration_s, 1)
     told.rows = (told.rows or 0) + moved.rows
     told.batches = (told.batches or 0) + moved.batches
     told.duration_s = round((told.duration_s or 0.0) + moved.duration_s, 3)
     told.waited_s = round((told.waited_s or 0.0) + moved.waited_s, 3)
-    told.rate = round(told.rows / told.duration_s, 1) if told.duration_s else None
     told.max_lag_bytes = max(
         (lag for lag in (told.max_lag_bytes, moved.max_lag_bytes) if lag is not None), default=None
     )

@@ -116,3 +116,21 @@ def test_run_killed_after_a_backfill_that_was_not_committed_does_it_again(stage:
     answer = stage.migrator("resume", run)
     assert answer.code == 0, answer.err
     assert _one(stage, "select count(*) from person where first_name = split_part(name, ' ', 1)") == str(ROWS)
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_wrote_last_is_in_the_write_set(stage: Stage) -> None:
+    """Also where no changeset of the run writes it: only the ledger has kept what the batches wrote."""
+    (stage.folder / "split-name.backfill.toml").unlink()
+    (stage.folder / "moved.sql").write_text(CHANGELOG.partition("--changeset ann:2")[0], encoding="utf-8")
+    assert stage.migrator("run", "moved.sql").code == 0
+    (stage.folder / "split-name.backfill.toml").write_text(BACKFILL, encoding="utf-8")
+    later = "--changeset ann:3\ncreate table later (id int);\n--rollback drop table later;\n"
+    with (stage.folder / "moved.sql").open("a", encoding="utf-8") as file:
+        file.write(later)
+    run = stage.killed("after:migrator.runs.moving:mover.move", "run", "moved.sql")
+    answer = stage.migrator("resume", run, "--json")
+    assert answer.code == 0, answer.err
+    report = answer.json
+    assert ("public.person" in report["write_set"], report["surprises"]) == (True, [])
+    assert [one["rows"] for one in report["backfills"]] == [ROWS]

@@ -29,6 +29,7 @@ def test_every_row_is_moved_once_and_proven(stage: Stage) -> None:
     assert (verdict.violations, verdict.sample) == (0, ())
     assert stage.entry().state is State.VERIFIED
     assert stage.move(split).rows == 0
+    assert stage.entry().written == {"public.customer"}, "also where no process is left that saw it"
     assert (stage.entry().rows_done, stage.entry().state) == (1000, State.VERIFIED)
     assert stage.undo(split).rows == 1000
     assert stage.entry().state is State.UNDONE
