@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from migrator.cli import conduct, opening, output
-from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, Parameters
 
 if TYPE_CHECKING:
     from migrator.plans.adoption import Adoption
@@ -23,9 +23,7 @@ def adopt(
         str | None, typer.Option("--to-tag", metavar="TAG", help="Without a ledger: mark only the changesets up to it.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the mapping and write nothing.")] = False,
-    param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable.")
-    ] = None,
+    param: Parameters = None,
     overrides: Overrides = None,
     yes: AssumeYes = False,
     as_json: AsJson = False,
@@ -46,8 +44,7 @@ def adopt(
     from migrator.runs.byhand import adopt as adopting
     from migrator.runs.opening import relative_to_root
 
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides)
     path = relative_to_root(changelog, loaded.liquibase.root)
     run = byhand.opened(loaded, environment, doing=path)
     run.facts.changelog_parameters = conduct.parameters(param)

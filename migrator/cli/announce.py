@@ -38,7 +38,7 @@ def announce(
     first, last = moments.until(begins, now), moments.until(ends, now)
     if last <= first:
         raise Refused(f"--until {ends} is not after --from {begins}", hint="give the later time as --until")
-    environment = opening.environment(opening.configuration(config, overrides=overrides, required=False), env)
+    _, environment = opening.opened(config, env, overrides=overrides)
     settings = environment.notifications
     if not settings.urls:
         raise Refused(

@@ -16,7 +16,7 @@ from migrator.cli import (
     attestation,
     aws_commands,
     backfill,
-    backup_commands,
+    backup,
     boundary,
     check,
     clean,
@@ -96,7 +96,7 @@ app.command()(grants.grants)
 app.command()(history.history)
 app.command()(history.show)
 app.command()(demo.demo)
-app.add_typer(backup_commands.app, name="backup")
+app.add_typer(backup.app, name="backup")
 app.add_typer(backfill.app, name="backfill")
 app.add_typer(attestation.app, name="attestation")
 app.add_typer(maintenance.app, name="maintenance")

@@ -51,8 +51,7 @@ def policy(
 
     if role not in ROLES:
         raise UsageError(f"there is no role {role!r}", hint=f"give --role with one of: {', '.join(ROLES)}")
-    loaded = opening.configuration(config, required=False, shown_only=True)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, shown_only=True)
     found = needed(loaded, environment, role, where(environment, account))
     if not found:
         raise Refused(
@@ -120,8 +119,7 @@ def run_task(
     command = [argument for argument in context.args if argument != "--"]
     if not command:
         raise UsageError("nothing is said to be run", hint="write it behind --, as: -- run changelogs/release.xml")
-    loaded = opening.configuration(config, required=False, shown_only=True)
-    environment = opening.environment(loaded, env)
+    _, environment = opening.opened(config, env, shown_only=True)
     task = Task(account=Account(environment.aws), settings=environment.task, token=uuid4().hex, warn=output.note)
     wants_json = as_json and "--json" not in command
     arn = task.start([*command, "--json"] if wants_json else command)

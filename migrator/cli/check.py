@@ -38,8 +38,7 @@ def check(
     from migrator.runs import byhand
     from migrator.runs.byhand import checking
 
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides)
     if not (environment.checks.suites or environment.checks.invariants):
         raise Refused(
             f"environment {environment.name} has no check",

@@ -35,8 +35,7 @@ def clean(
     from migrator.runs.byhand import prune
     from migrator.runs.steps import lock
 
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides)
     with closing(byhand.opened(loaded, environment, doing="clean")) as run:
         byhand.refuse_if_at_work(run)
         lock.take(run)

@@ -27,8 +27,7 @@ def show(
     """
     from migrator.config import show as listing
 
-    loaded = opening.configuration(config, overrides=overrides, url=url, required=False, shown_only=True)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides, url=url, shown_only=True)
     if not as_json:
         output.result(listing.as_text(loaded, environment))
         return

@@ -72,8 +72,7 @@ def drift(
     if accept is not None and not accept.strip():
         raise UsageError("--accept wants a reason", hint='for example --accept "index added by hand, ticket 4711"')
     parameters = conduct.parameters(param)
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides)
     found = drifts.of_environment(loaded, environment)
     if accept is not None:
         drifts.accept(loaded, found, accept.strip())

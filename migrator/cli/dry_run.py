@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from migrator.cli import conduct, job, opening, output
-from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, TargetUrl
-from migrator.cli.run import Parameters
+from migrator.cli import opening, trial
+from migrator.cli.options import AsJson, Changelog, ConfigPath, EnvironmentName, Overrides, Parameters, TargetUrl
 
 
 def dry_run(
-    changelog: Annotated[str, typer.Argument(help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)],
+    changelog: Changelog,
     *,
     config: ConfigPath = None,
     env: EnvironmentName = None,
@@ -53,8 +52,6 @@ def dry_run(
     from migrator.rehearsals.origin import Origin
     from migrator.rehearsals.places import Place
     from migrator.reports import dry_run as report
-    from migrator.runs.opening import new
-    from migrator.runs.run import Options
 
     where = on if rest is None else f"{on} {rest}"
     origin = None if where == "target" else Origin.parse(where)
@@ -62,23 +59,7 @@ def dry_run(
         raise UsageError("an empty database is no copy of the target", hint="write --on schema")
     if place is not None and place not in list(Place):
         raise UsageError(f"there is no server {place!r}", hint=f"write --at {', '.join(Place)}")
-    loaded = opening.configuration(config, overrides=overrides, url=url, required=False)
-    environment = opening.environment(loaded, env)
-    run = new(
-        loaded,
-        environment,
-        Options(changelog=changelog, rehearsal=True),
-        reporter=conduct.reporter(silent=as_json),
-        parameters=conduct.parameters(param),
-    )
-    job.enter(run)
+    loaded, environment = opening.opened(config, env, overrides=overrides, url=url)
+    run = trial.opened(loaded, environment, changelog, param=param, as_json=as_json)
     record = carry_out(run, Wish(origin=origin, place=Place(place) if place is not None else None))
-    files = report.write(record, run.folder)
-    if as_json:
-        output.result(record.model_dump_json(indent=2))
-    else:
-        output.result(report.as_text(record))
-        for path in files:
-            output.note(f"report: {path}")
-    job.tell_trial(run, record, report.as_markdown(record), files)
-    raise typer.Exit(record.exit_code)
+    trial.tell(run, record, report, as_json=as_json)

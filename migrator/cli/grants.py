@@ -50,8 +50,7 @@ def grants(
     from migrator.postgres import connect, rights
     from migrator.runs import opening as runs
 
-    loaded = opening.configuration(config, overrides=overrides, url=url, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides, url=url)
     login = runs.login_of(loaded, environment)
     wanted = tier or plan.tier_of(environment)
     timeout_s = environment.limits.connect_timeout_s

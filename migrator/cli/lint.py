@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from migrator.cli import conduct, job, opening, output
-from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
-from migrator.cli.run import Parameters
+from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, Parameters
 from migrator.errors import Refused, StepFailed, UsageError
 
 if TYPE_CHECKING:

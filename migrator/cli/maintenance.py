@@ -29,7 +29,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
     """
     from migrator.postgres import fence
 
-    loaded, environment = _opened(config, env)
+    loaded, environment = opening.opened(config, env)
     database, admin = _admin(loaded, environment)
     with closing(admin):
         standing = fence.read(admin, database)
@@ -82,15 +82,14 @@ def on(
     migrator maintenance on --mode read-only --reason "counting" --until +30m --env staging
     """
     from migrator.cli import moments
-    from migrator.cli.confirm import confirm
+    from migrator.cli.confirm import confirm_protected
     from migrator.postgres import fence, sessions
     from migrator.runs.run import MANUAL
 
     if mode not in {"offline", "read-only"}:
         raise Refused(f"there is no maintenance mode {mode!r}", hint="use offline or read-only")
-    loaded, environment = _opened(config, env)
-    if environment.protected:
-        confirm(f"{environment.name} is protected. Hold its users off ({mode})?", assume_yes=yes)
+    loaded, environment = opening.opened(config, env)
+    confirm_protected(environment, f"Hold its users off ({mode})?", assume_yes=yes)
     database, admin = _admin(loaded, environment)
     with closing(admin):
         ends = moments.until(until, _now(admin)) if until is not None else None
@@ -148,7 +147,7 @@ def off(
 
     if force and expired:
         raise UsageError("--force and --expired exclude each other")
-    loaded, environment = _opened(config, env)
+    loaded, environment = opening.opened(config, env)
     if expired:
         _tell_off(environment, lifted=lift_expired(loaded, environment), as_json=as_json)
         return
@@ -247,11 +246,6 @@ def _end(config: Config, environment: Environment, run_id: str) -> None:
         record.next_command = None
         record.warnings = [*record.warnings, "A person ended this run with `migrator maintenance off --force`."]
         journal.close_run(run_id, record)
-
-
-def _opened(config: ConfigPath, env: EnvironmentName) -> tuple[Config, Environment]:
-    loaded = opening.configuration(config, required=False)
-    return loaded, opening.environment(loaded, env)
 
 
 def _admin(config: Config, environment: Environment) -> tuple[str, PgSession]:

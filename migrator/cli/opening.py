@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from migrator.errors import UsageError
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
+    from migrator.runs.run import Run
 
 
 def configuration(
@@ -42,6 +44,30 @@ def configuration(
             raise UsageError("--window and --set maintenance_window exclude each other")
         given["maintenance_window"] = [{"announced": window}]
     return load(path, os.environ, given, required=required, remote=StandIn() if shown_only else Secrets())
+
+
+def opened(
+    path: Path | None,
+    env: str | None,
+    *,
+    overrides: Sequence[str] | None = None,
+    url: str | None = None,
+    window: str | None = None,
+    shown_only: bool = False,
+) -> tuple[Config, Environment]:
+    """The configuration as `configuration` has it, without a file too, and the environment in it."""
+    loaded = configuration(path, overrides=overrides, url=url, window=window, required=False, shown_only=shown_only)
+    return loaded, environment(loaded, env)
+
+
+@contextmanager
+def by_hand(path: Path | None, env: str | None, overrides: Sequence[str] | None, *, doing: str) -> Iterator[Run]:
+    """A run without a changelog, for a part of one that a person asks for; closed at the end of the block."""
+    from migrator.runs import byhand
+
+    loaded, named = opened(path, env, overrides=overrides)
+    with closing(byhand.opened(loaded, named, doing=doing)) as run:
+        yield run
 
 
 def environment(config: Config, name: str | None) -> Environment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def result(text: str) -> None:
@@ -21,6 +21,20 @@ def result(text: str) -> None:
 def json_result(value: object) -> None:
     """The value is on standard output as one JSON document."""
     result(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Each text is a line on standard output."""
+    for text in texts:
+        result(text)
+
+
+def answer(document: object, texts: Iterable[str], *, as_json: bool) -> None:
+    """The document is on standard output as JSON; or the texts are, for a person."""
+    if as_json:
+        json_result(document)
+    else:
+        lines(texts)
 
 
 def note(text: str) -> None:

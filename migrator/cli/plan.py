@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from migrator.cli import conduct, job, opening, output
-from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, TargetUrl, Window
+from migrator.cli.options import (
+    AsJson,
+    Changelog,
+    ConfigPath,
+    EnvironmentName,
+    Overrides,
+    Parameters,
+    TargetUrl,
+    Window,
+)
 
 if TYPE_CHECKING:
     from migrator.config.lint import FailOn
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    changelog: Annotated[str, typer.Argument(help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)],
+    changelog: Changelog,
     *,
     config: ConfigPath = None,
     env: EnvironmentName = None,
@@ -36,9 +45,7 @@ def plan(
     way: Annotated[
         str | None, typer.Option("--way", metavar="WAY", help="auto, atomic, bluegreen or stepwise, as for the run.")
     ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable.")
-    ] = None,
+    param: Parameters = None,
     overrides: Overrides = None,
     window: Window = None,
     accept_no_way_back: Annotated[
@@ -61,8 +68,7 @@ def plan(
     from migrator.runs.run import Options
 
     chosen = [*(overrides or ()), *([f"way={way}"] if way is not None else [])]
-    loaded = opening.configuration(config, overrides=chosen, url=url, window=window, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=chosen, url=url, window=window)
     limit = _fail_on(fail_on, environment.lint.fail_on)
     options = Options(changelog=changelog, accept_no_way_back=accept_no_way_back)
     with looking.opened(

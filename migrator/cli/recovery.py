@@ -80,8 +80,7 @@ def recover(
     from migrator.runs.opening import login_of, stored
     from migrator.runs.run import MANUAL, Options
 
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides)
     journal = Journal.open(loaded.journal.url, loaded.base)
     options = Options(changelog="", confirm=conduct.confirmer(assume_yes=yes))
     reporter = conduct.reporter(silent=as_json)

@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from migrator.cli import conduct, job, opening, output
-from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides, TargetUrl
-from migrator.cli.run import Parameters
+from migrator.cli import opening, output, trial
+from migrator.cli.options import AsJson, Changelog, ConfigPath, EnvironmentName, Overrides, Parameters, TargetUrl
 
 
 def rehearse(
-    changelog: Annotated[str, typer.Argument(help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)],
+    changelog: Changelog,
     *,
     config: ConfigPath = None,
     env: EnvironmentName = None,
@@ -48,29 +47,11 @@ def rehearse(
     from migrator.rehearsals.origin import Origin
     from migrator.rehearsals.rehearsal import Wish, rehearse
     from migrator.reports import rehearsal as report
-    from migrator.runs.opening import new
-    from migrator.runs.run import Options
 
     origin = Origin.parse(source if rest is None else f"{source} {rest}")
-    loaded = opening.configuration(config, overrides=overrides, url=url, required=False)
-    environment = opening.environment(loaded, env)
-    run = new(
-        loaded,
-        environment,
-        Options(changelog=changelog, rehearsal=True),
-        reporter=conduct.reporter(silent=as_json),
-        parameters=conduct.parameters(param),
-    )
-    job.enter(run)
+    loaded, environment = opening.opened(config, env, overrides=overrides, url=url)
+    run = trial.opened(loaded, environment, changelog, param=param, as_json=as_json)
     if not as_json:
         output.note(f"rehearsal {run.id} of {run.record.changelog}\n{environment.name}: {run.login}\n")
     record = rehearse(run, Wish(origin=origin, allow_lossy_rollback=allow_lossy_rollback))
-    files = report.write(record, run.folder)
-    if as_json:
-        output.result(record.model_dump_json(indent=2))
-    else:
-        output.result(report.as_text(record))
-        for path in files:
-            output.note(f"report: {path}")
-    job.tell_trial(run, record, report.as_markdown(record), files)
-    raise typer.Exit(record.exit_code)
+    trial.tell(run, record, report, as_json=as_json)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from migrator.cli import conduct, opening, output
-from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, Window
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, Parameters, Window
 from migrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def rollback(
         bool, typer.Option("--accept-loss", help="Swap a blue/green run back though users have written since.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the SQL and touch nothing.")] = False,
-    param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable.")
-    ] = None,
+    param: Parameters = None,
     overrides: Overrides = None,
     window: Window = None,
     accept_no_way_back: Annotated[
@@ -73,7 +71,7 @@ def rollback(
     migrator rollback --count 2 --env staging
     migrator rollback --to-tag v2026.02 --env production --yes
     """
-    from migrator.cli.confirm import confirm
+    from migrator.cli.confirm import confirm_protected
     from migrator.runs import engine, swap_back
     from migrator.runs.opening import new
     from migrator.runs.run import Options
@@ -102,8 +100,7 @@ def rollback(
         if dry_run:
             _show_swap(environment, kept, as_json=as_json)
             return
-        if environment.protected:
-            confirm(f"{environment.name} is protected. Swap back what run {kept} had swapped in?", assume_yes=yes)
+        confirm_protected(environment, f"Swap back what run {kept} had swapped in?", assume_yes=yes)
         _swap_back(opened, kept, accept_loss=accept_loss, as_json=as_json)
     if dry_run:
         _show(opened(), as_json=as_json)

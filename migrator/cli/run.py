@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from migrator.cli import conduct, opening
-from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides, TargetUrl, Window
+from migrator.cli.options import (
+    AsJson,
+    AssumeYes,
+    ConfigPath,
+    EnvironmentName,
+    Overrides,
+    Parameters,
+    TargetUrl,
+    Window,
+)
 from migrator.errors import UsageError
 
 if TYPE_CHECKING:
     from migrator.plans.plan import Plan
-
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable."),
-]
 
 
 def run(

@@ -44,8 +44,7 @@ def status(
     \b
     migrator status --env production
     """
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = opening.environment(loaded, env)
+    loaded, environment = opening.opened(config, env, overrides=overrides)
     found, lines_of_kept = _status(loaded, environment)
     if as_json:
         output.json_result(asdict(found))

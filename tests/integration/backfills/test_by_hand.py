@@ -15,7 +15,7 @@ from migrator.backfills import capture, ledger
 from migrator.backfills.definition import read
 from migrator.cli import boundary
 from migrator.cli.app import app
-from migrator.cli.backfill import backfill_names
+from migrator.cli.backfill.named import backfill_names
 from migrator.config.login import Login
 from migrator.postgres import sessions
 from migrator.postgres.connect import connect

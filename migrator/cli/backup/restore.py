@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from migrator.cli import conduct, opening, output, rds_restore
-from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
-from migrator.errors import Refused
+from migrator.cli import conduct, opening, output
+from migrator.cli.backup import beside
+from migrator.cli.confirm import ConfirmedName, confirm_name
+from migrator.cli.options import AsJson, BackupId, ConfigPath, EnvironmentName, Overrides
 
 if TYPE_CHECKING:
     from migrator.runs.byhand.restoring import Preview
@@ -19,16 +17,11 @@ _SHOWN = 20
 
 
 def restore(
-    backup_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The backup's id; see migrator backup list.", show_default=False)
-    ],
+    backup_id: BackupId,
     *,
     config: ConfigPath = None,
     env: EnvironmentName = None,
-    confirm: Annotated[
-        str | None,
-        typer.Option("--confirm", metavar="NAME", help="The environment's name, where nobody can be asked for it."),
-    ] = None,
+    confirm: ConfirmedName = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,11 +39,12 @@ def restore(
     migrator backup restore 20261123t175103_4f1c-production --env production --confirm production --json
     """
     from migrator.runs import byhand, engine, stores
-    from migrator.runs.byhand import beside, restoring
+    from migrator.runs.byhand import restoring
+    from migrator.runs.byhand.beside import is_of_server
     from migrator.runs.journal import Journal
 
-    loaded = opening.configuration(config, overrides=overrides, required=False)
-    environment = restoring.held_offline(opening.environment(loaded, env))
+    loaded, named = opening.opened(config, env, overrides=overrides)
+    environment = restoring.held_offline(named)
     run = byhand.opened(
         loaded,
         environment,
@@ -60,15 +54,15 @@ def restore(
     )
     try:
         found = stores.of(run).read(backup_id)
-        if beside.is_of_server(found):
-            rds_restore.restore_beside(run, found, as_json=as_json)
+        if is_of_server(found):
+            beside.restore(run, found, as_json=as_json)
             run.close()
             return
         output.note("reading the backup, and comparing the database with it")
         seen = restoring.preview(run, backup_id)
         for line in _lines(run, seen):
             output.note(line)
-        ask(environment.name, confirm, run.database)
+        confirm_name(environment.name, confirm, replaced=run.database)
     except BaseException:
         run.close()
         raise
@@ -91,18 +85,3 @@ def _lines(run: Run, seen: Preview) -> list[str]:
         shown = ", ".join(seen.schema_changes[:5]) + (" ..." if seen.schema_changes[5:] else "")
         lines.append(f"schema objects that differ: {len(seen.schema_changes)} ({wording.one_line(shown)})")
     return lines
-
-
-def ask(name: str, given: str | None, database: str) -> None:
-    """Raises: Refused for another name, and where there is nobody to ask."""
-    if given is None:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise Refused(
-                f"nobody is here to confirm that {database} is to be replaced",
-                hint=f"give --confirm {name} where no terminal is attached",
-                code="unconfirmed",
-            )
-        question = f"Type the environment's name ({name}) to replace {database}"
-        given = typer.prompt(question, err=True, default="", show_default=False)
-    if given != name:
-        raise Refused(f"{given!r} is not the environment's name: nothing was touched", code="unconfirmed")
