@@ -52,6 +52,7 @@ def note(
             _refuse_gone(run, one)
             continue
         _refuse_half_done(run, target, entry)
+        _refuse_left_capture(run, target, one.backfill.name)
         due.append(one)
     run.facts.backfills = [
         _planned(_placed(one), one.changeset, rows=inspection.of_table(target, one.backfill).rows) for one in due
@@ -253,6 +254,19 @@ def _refuse_half_done(run: Run, session: Session, entry: Entry | None) -> None:
         f"Backfill {entry.name} has begun outside of this run and is {entry.state}: if the run failed, it could not "
         "tell what was there before.",
         hint=f"Bring it to its end first: migrator backfill {verb} {entry.name} --env {environment}",
+        code="backfill_half_done",
+    )
+
+
+def _refuse_left_capture(run: Run, session: Session, name: str) -> None:
+    """Raises: Refused where the trigger of one that is to be done is there already: going back would take it away."""
+    left = capture.read(session, name)
+    if left is None:
+        return
+    raise Refused(
+        f"The trigger of backfill {name} is on {left.table} already, left by a command that was ended before its first "
+        "batch: if the run failed, the database would not be what it was.",
+        hint=f"Remove it first: migrator backfill undo {name} --env {run.environment.name}",
         code="backfill_half_done",
     )
 

@@ -98,8 +98,9 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
     backfill, told = due.definition(run, planned), of(run, planned.name)
     with closing(run.session("backfill-capture")) as session:
         entry = ledger.read(session, run.ledger_schema).get(backfill.name)
-        if entry is not None and entry.run_id != run.id and not run.undoes:
-            return  # somebody else's
+        theirs = entry is not None and entry.run_id != run.id and not run.undoes
+        if entry is not None and theirs and entry.state is not State.UNDONE:
+            return
         if entry is not None and entry.state is not State.UNDONE:
             if backfill.undo_statement is None:
                 raise MigrationFailed(
@@ -119,7 +120,8 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
             if run.undoes:
                 _note(told, undone)
         capture.remove(session, backfill.name, lock_timeout_s=run.environment.limits.lock_timeout_s)
-        undoing.forget(session, run.ledger_schema, backfill.name)
+        if not theirs:
+            undoing.forget(session, run.ledger_schema, backfill.name)
     run.drop_kept(f"The trigger of backfill {backfill.name} ")
     if told.state != "pending":
         told.state = "undone"

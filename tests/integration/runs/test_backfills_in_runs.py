@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 import pytest
 
+from migrator.backfills import capture, definition, ledger
+from migrator.backfills.definition import Backfill
+from migrator.postgres.connect import PgSession, connect
+from migrator.postgres.transactions import transaction
 from migrator.runs.record import Outcome, RunRecord, Way
 from tests.integration.runs.rehearsing import rehearse
 from tests.shop import Shop
@@ -233,3 +240,38 @@ def test_first_batch_that_fails_is_taken_back_without_a_restore(shop: Shop) -> N
     record = shop.run(shop.sql(EXPAND))
     assert record.outcome is Outcome.ROLLED_BACK, (record.error, record.warnings)
     assert shop.dump() == before
+
+
+@contextmanager
+def _by_hand(shop: Shop) -> Iterator[tuple[PgSession, Backfill]]:
+    with closing(connect(shop.login, role="backfill", run_id="earlier")) as session:
+        yield session, definition.read(shop.folder / "split-name.backfill.toml")
+
+
+@pytest.mark.slow
+def test_trigger_goes_again_where_the_backfill_had_been_undone_before(shop: Shop) -> None:
+    _backfill(shop)
+    with _by_hand(shop) as (session, backfill), transaction(session):
+        ledger.begin(session, None, backfill, table="public.customer", run_id="earlier")
+        ledger.change(session, None, backfill.name, ledger.State.UNDONE, only_from=[ledger.State.RUNNING])
+    before = shop.dump()
+    wrong = BACKFILL.replace("select id from customer where first_name", "select id from customer where no_such_column")
+    _backfill(shop, wrong, capture='"trigger"')
+    record = shop.run(shop.sql(EXPAND, FILLED))
+    assert record.outcome is Outcome.ROLLED_BACK, (record.error, record.warnings)
+    assert record.error is not None
+    assert "no_such_column" in record.error.message
+    assert shop.dump() == before, "without the trigger, and with what the database knew of the backfill"
+
+
+@pytest.mark.slow
+def test_trigger_that_was_left_behind_is_to_be_removed_first(shop: Shop) -> None:
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    _backfill(shop, capture='"trigger"')
+    with _by_hand(shop) as (session, backfill):
+        capture.install(session, backfill, lock_timeout_s=5)
+    refused = shop.run(shop.sql(EXPAND, FILLED))
+    assert refused.outcome is Outcome.REFUSED
+    assert refused.error is not None
+    assert "The trigger of backfill split-name is on public.customer already" in refused.error.message
+    assert "migrator backfill undo split-name" in f"{refused.error.hint}"
