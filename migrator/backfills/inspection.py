@@ -30,7 +30,7 @@ class Problem:
     """Why a backfill cannot be done.
 
     `code` is one of: table_gone, not_a_table, key_column, key_nullable, key_not_unique, where, statement, no_batch,
-    ignores_batch, verify, undo, python.
+    ignores_batch, verify, undo, python, backfill_ambiguous.
     """
 
     code: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,7 +10,7 @@ from datetime import datetime
 from migrator.backfills import capture, inspection, ledger, mover, throttle, undoing, verifying
 from migrator.backfills.capture import Captured
 from migrator.backfills.definition import DECISIVE, Backfill
-from migrator.backfills.inspection import Looked
+from migrator.backfills.inspection import Looked, Problem
 from migrator.backfills.ledger import AtWork, Entry, State
 from migrator.backfills.mover import Moved, Progress, Work
 from migrator.backfills.throttle import Lag
@@ -108,12 +108,14 @@ def opened(config: Config, environment: Environment) -> Database:
 def plan(database: Database, backfill: Backfill) -> Planned:
     """Only reads. Raises: StepFailed."""
     with closing(database.looking()) as session:
-        has_come = _has_run(session, database.schema, backfill)
+        its = _its_changesets(session, database.schema, backfill)
+        has_come = bool(its)
         look = inspection.look if has_come else inspection.of_table
         looked = look(session, backfill)
         if not has_come:
             others = [one for one in looked.problems if one.code != "table_gone"]  # a changeset before may make it
             looked = replace(looked, problems=(*inspection.of_file(backfill), *others))
+        looked = replace(looked, problems=(*_ambiguous(backfill, its), *looked.problems))
         return Planned(
             backfill=backfill,
             has_come=has_come,
@@ -167,7 +169,7 @@ def run(
     """
     with closing(database.session("backfill")) as session:
         _refuse_a_run(database)
-        _refuse_too_early(session, database, backfill)
+        backfill = _placed(session, database, backfill)
         entry = ledger.read(session, database.schema).get(backfill.name)
         ledger.refuse_changed(backfill, entry)
         _refuse_half_undone(database, entry)
@@ -179,8 +181,7 @@ def run(
         if entry is None or not entry.is_complete:
             _install(session, backfill)
             _wake(session, database, entry)
-            placed = _placed(session, database.schema, backfill)
-            moved = mover.move(placed, database.work, on_progress=on_progress, check=check)
+            moved = mover.move(backfill, database.work, on_progress=on_progress, check=check)
         verdict = verifying.verify(session, backfill, database.schema)
         captured = capture.is_installed(session, backfill)
     return Done(backfill=backfill, moved=moved, verdict=verdict, captured=captured)
@@ -280,10 +281,6 @@ def _wake(session: PgSession, database: Database, entry: Entry | None) -> None:
             ledger.go_on(session, database.schema, entry.name)
 
 
-def _has_run(session: Session, schema: str | None, backfill: Backfill) -> bool:
-    return bool(_its_changesets(session, schema, backfill))
-
-
 def _its_changesets(session: Session, schema: str | None, backfill: Backfill) -> list[str]:
     """The whole keys, path::id::author, of those that have run and that `after` may mean."""
     rows = liquibase_ledger.read(session, schema) or []
@@ -292,21 +289,13 @@ def _its_changesets(session: Session, schema: str | None, backfill: Backfill) ->
     return [key for key, (short, path) in shorts.items() if wanted in (short, key, f"{short}::{path}")]
 
 
-def _placed(session: Session, schema: str | None, backfill: Backfill) -> Backfill:
-    """With its changeset's whole key: by that a rollback knows it. Raises: Refused where it could be one of several."""
-    found = _its_changesets(session, schema, backfill)
-    if len(found) > 1:
-        raise Refused(
-            f"{backfill.file}: after: {backfill.after!r} could be {' or '.join(found)}.",
-            hint="Write it with its path: path::id::author.",
-            code="backfill_ambiguous",
-            place=backfill.place,
-        )
-    return backfill.model_copy(update={"after": found[0]}) if found else backfill
+def _placed(session: Session, database: Database, backfill: Backfill) -> Backfill:
+    """With its changeset's whole key: by that a rollback knows it.
 
-
-def _refuse_too_early(session: Session, database: Database, backfill: Backfill) -> None:
-    if not _has_run(session, database.schema, backfill):
+    Raises: Refused where it has not run here, or could be one of several.
+    """
+    its = _its_changesets(session, database.schema, backfill)
+    if not its:
         raise Refused(
             f"Backfill {backfill.name} follows the changeset {backfill.after}, which has not run in "
             f"{database.login.database}.",
@@ -314,6 +303,21 @@ def _refuse_too_early(session: Session, database: Database, backfill: Backfill) 
             code="backfill_after",
             place=backfill.place,
         )
+    inspection.refuse(_ambiguous(backfill, its))
+    return backfill.model_copy(update={"after": its[0]})
+
+
+def _ambiguous(backfill: Backfill, its: Sequence[str]) -> list[Problem]:
+    if len(its) < 2:
+        return []
+    return [
+        Problem(
+            code="backfill_ambiguous",
+            message=f"{backfill.file}: after: {backfill.after!r} could be {' or '.join(its)}",
+            hint="Write it with its path: path::id::author.",
+            place=backfill.place,
+        )
+    ]
 
 
 def _who_is_at_work(session: Session, name: str) -> AtWork | None:

@@ -176,6 +176,27 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
 
 
 @pytest.mark.slow
+def test_it_is_known_by_the_whole_key_of_its_changeset(project: Project) -> None:
+    after = "parts-of-a-name::shop"
+    project.execute("insert into databasechangelog (id, author, filename) values ('parts-of-a-name', 'shop', 'y.sql')")
+    for command in ("plan", "run"):
+        answer = project.here(command, NAME)
+        assert answer.code == 3, answer
+        shown = " ".join(f"{answer.out} {answer.err}".split())
+        assert f"'{after}' could be x.sql::{after} or y.sql::{after}" in shown
+        assert "Write it with its path: path::id::author." in shown
+    assert triggers(project) == 0
+    assert project.value("select to_regclass('migrator_backfills')") is None
+
+    project.change(after, f"y.sql::{after}")
+    assert project.here("run", NAME).code == 0
+    project.execute("delete from databasechangelog where filename = 'x.sql'")
+    project.change(f"y.sql::{after}", after)
+    assert project.here("run", NAME).code == 0
+    assert project.value("select definition ->> 'after' from migrator_backfills") == f"y.sql::{after}"
+
+
+@pytest.mark.slow
 def test_nobody_writes_is_believed(project: Project) -> None:
     project.change('capture = "trigger"\ncolumns = ["name"]', "")
     assert project.here("run", NAME, "--nobody-writes").code == 0
