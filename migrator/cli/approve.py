@@ -79,5 +79,8 @@ def _signing_key(config: Config, path: Path | None) -> SigningKey:
             raise UsageError(f"The key {path} cannot be read.", hint="Name the file of your private key.") from error
     configured = config.signing.key
     if configured is None:
-        raise UsageError("There is no key to approve with.", hint="Give --key PATH, or set [signing] key.")
+        raise UsageError(
+            "There is no key to approve with.",
+            hint="Give --key PATH, or set [signing] key; a new one: openssl genpkey -algorithm ed25519 -out my.pem",
+        )
     return SigningKey.parse(configured)

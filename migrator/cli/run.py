@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 def run(
     changelog: Annotated[
         str | None,
-        typer.Argument(help="The changelog file: SQL, XML, YAML or JSON. With --plan: the plan's.", show_default=False),
+        typer.Argument(
+            metavar="CHANGELOG",
+            help="The changelog file: SQL, XML, YAML or JSON. With --plan: the plan's.",
+            show_default=False,
+        ),
     ] = None,
     *,
     plan: Annotated[
@@ -91,6 +95,7 @@ def run(
         Options(
             changelog=changelog or (given.changelog if given is not None else ""),
             plan=given,
+            plan_file=plan,
             accept_no_way_back=accept_no_way_back,
             attestation=attestation,
             override_gate=override_gate,

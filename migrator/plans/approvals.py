@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -68,7 +69,7 @@ def approve(plan: Plan, key: SigningKey, keys: PublicKeys, *, by: str, comment: 
     if _made_by(plan, key):
         raise Refused(
             f"The key {key.id} made this plan: another person has to approve it.",
-            hint="Let somebody else type: migrator approve FILE",
+            hint="Hand the file to somebody else, who approves it with a key of their own (--key PATH).",
             code="own_plan",
         )
     if any(one.key == key.id for one in count(plan, keys, own=None).counts):
@@ -102,10 +103,13 @@ def count(plan: Plan, keys: PublicKeys, *, own: str | None) -> Counted:
     return Counted(counts=tuple(found.values()), left_out=tuple(left_out))
 
 
-def require(plan: Plan, keys: PublicKeys, *, required: int, own: str | None) -> Counted:
+def require(
+    plan: Plan, keys: PublicKeys, *, required: int, own: str | None, file: str = "plan.json"
+) -> Counted:
     """Enough people have approved the plan, none of them its maker.
 
-    Raises: Refused naming how many are missing, and what does not count and why; and for a plan that is not whole.
+    `file` is what the next command names. Raises: Refused naming how many are missing, and what does not count and
+    why; and for a plan that is not whole.
     """
     require_whole(plan)
     if required and planner(plan, keys) is None:
@@ -119,7 +123,7 @@ def require(plan: Plan, keys: PublicKeys, *, required: int, own: str | None) -> 
         also = f"; {'; '.join(found.left_out)}" if found.left_out else ""
         raise Refused(
             f"The plan has {len(found.counts)} of the {required} approvals that are asked for{also}.",
-            hint="Let another person type: migrator approve FILE",
+            hint=f"Let another person type: migrator approve {shlex.quote(file)}",
             code="approvals_missing",
         )
     return found

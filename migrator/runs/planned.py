@@ -62,7 +62,13 @@ def is_approved(run: Run) -> str | None:
     if keys is None:
         return None
     own = stores.signing_key(run) if required else None
-    found = approvals.require(given, keys, required=required, own=own.id if own is not None else None)
+    found = approvals.require(
+        given,
+        keys,
+        required=required,
+        own=own.id if own is not None else None,
+        file=str(run.options.plan_file or "plan.json"),
+    )
     run.record.approvals = [
         ApprovalRecord(key=one.key, by=one.by, comment=one.comment, at=one.at) for one in found.counts
     ]

@@ -54,6 +54,7 @@ class Options:
     changelog: str  # relative to liquibase.root
     accept_no_way_back: bool = False
     plan: Plan | None = None  # what the run is held to: it is refused where it would do anything else
+    plan_file: Path | None = None  # where that plan stands, for the commands that are told
     attestation: Path | None = None  # the file that stands behind the run; None: it is looked for
     override_gate: str | None = None  # why a closed gate is passed all the same, where the configuration allows it
     rehearsal: bool = False  # on a scratch copy: no gate is asked
@@ -142,6 +143,11 @@ class Run:
     def offline(self) -> bool:
         """Whether nobody but this run can have written since the fence was put up."""
         return self.environment.maintenance.database == "offline" and not self.facts.fence_lost
+
+    @property
+    def others_write(self) -> bool:
+        """Whether others were let in to write meanwhile; under read-only one that does has broken the fence."""
+        return self.environment.maintenance.database == "none" or self.facts.fence_lost
 
     @property
     def target(self) -> str:

@@ -165,8 +165,9 @@ def test_approvals_count_once_a_person_and_never_the_planner_nor_the_runner() ->
     once = say(plan, bob)
     with pytest.raises(Refused, match="already"):
         say(once, bob)
-    with pytest.raises(Refused, match="1 of the 2 approvals"):
-        approvals.require(once, keys, required=2, own=None)
+    with pytest.raises(Refused, match="1 of the 2 approvals") as caught:
+        approvals.require(once, keys, required=2, own=None, file="next release.json")
+    assert caught.value.hint == "Let another person type: migrator approve 'next release.json'"
     with pytest.raises(Refused, match="it is the key of this run"):
         approvals.require(once, keys, required=1, own=bob.id)
     twice = say(once, cleo)
