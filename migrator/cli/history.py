@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from migrator.runs.journal_entries import StoredRun
 
 _LISTED = 10
+_ELSEWHERE = "where there were runs, go to the folder of their migrator.toml, or give --config PATH"
 
 
 def history(
@@ -53,12 +54,13 @@ def history(
         head = ("run", "environment", "started", "outcome", "took", "changelog")
         output.result(output.table(head, [_row(run) for run in runs]))
     elif not runs:
-        output.note("no run yet" if env is None else f"no run of environment {env} yet")
+        of = "" if env is None else f" of environment {env}"
+        output.note(f"no run yet{of} in the journal ({journal.where}); {_ELSEWHERE}")
 
 
 def show(
     *,
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Default: the latest.", show_default=False)] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Default: the latest.", show_default=False)] = None,
     config: ConfigPath = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +84,11 @@ def _found(journal: Journal, run_id: str | None) -> StoredRun:
     latest = journal.history(None, _LISTED)
     if run_id is None:
         if not latest:
-            raise Refused("the journal knows of no run yet", code="no_such_run")
+            raise Refused(
+                f"the journal ({journal.where}) knows of no run yet",
+                hint=_ELSEWHERE,
+                code="no_such_run",
+            )
         run_id = latest[0].record.run_id
     try:
         return journal.get(run_id)

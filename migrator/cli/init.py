@@ -44,7 +44,10 @@ def init(
     from migrator.config import template
 
     if config.exists() and not force:
-        raise Refused(f"{config} is there already", hint="--force overwrites it, --config PATH writes another file")
+        raise Refused(
+            f"{config.absolute()} is there already",
+            hint="go to the folder of your changelogs, or give --config PATH; --force overwrites this one",
+        )
     profile, reason, text = None, None, template.starting_file()
     if url is not None:
         profile, reason, text = _proposed(env, url, password_env)

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrator.cli import output
 from migrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,12 @@ def by_hand(path: Path | None, env: str | None, overrides: Sequence[str] | None,
 
 def environment(config: Config, name: str | None) -> Environment:
     """The environment of that name, or the only one. Raises: ConfigError, UsageError."""
-    return config.environment(only_name(config, name))
+    found = config.environment(only_name(config, name))
+    if config.path is None and found.login is None:  # perhaps another folder was meant: better said than guessed
+        output.note(
+            f"no migrator.toml in {config.base}: environment {found.name} is the embedded PostgreSQL of this folder"
+        )
+    return found
 
 
 def only_name(config: Config, name: str | None) -> str:

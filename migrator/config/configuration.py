@@ -139,8 +139,13 @@ class Config:
         """Every setting of the environment, and where its value comes from. Raises: ConfigError."""
         table = None if name is None else self._file.environments.get(name)
         if table is None and name not in (None, targets.EMBEDDED):
+            if self.path is None:
+                raise ConfigError(
+                    f"there is no environment {name!r}: the folder {self.base} has no migrator.toml",
+                    hint="go to the folder that has it, give --config PATH, or write one: migrator init",
+                )
             raise ConfigError(
-                f"there is no environment {name!r} in {self.path or 'migrator.toml'}",
+                f"there is no environment {name!r} in {self.path}",
                 hint=did_you_mean(str(name), {*self.names, targets.EMBEDDED}),
             )
         given = command_line.table({**self._overrides, **overrides})

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -262,3 +262,40 @@ def test_reader_that_goes_away_does_not_end_the_command() -> None:
 
 def test_table_is_as_wide_as_its_cells() -> None:
     assert output.table(("a", "bb"), [("long", "x"), ("", "y")]) == "a     bb\nlong  x\n      y"
+
+
+def groups() -> Iterator[tuple[str, ...]]:
+    yield ()
+    yield from ((group.name,) for group in app.registered_groups if group.name)
+
+
+@pytest.mark.parametrize("words", list(groups()), ids=" ".join)
+def test_no_summary_of_a_command_is_cut(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert boundary.run(app, [*words, "--help"]) == 0
+    _, _, commands = capsys.readouterr().out.partition("Commands:\n")
+    assert commands
+    assert [line for line in commands.splitlines() if line.endswith("...") or len(line) > 80] == []
+
+
+def test_environment_of_another_folder_is_told_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert boundary.run(app, ["status", "--env", "staging"]) == 2
+    said = capsys.readouterr().err
+    assert f"the folder {tmp_path} has no migrator.toml" in said
+    assert "--config PATH" in said
+
+
+def test_embedded_server_of_a_folder_without_configuration_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert boundary.run(app, ["check"]) == 3  # without any server: there is nothing to look at
+    assert f"no migrator.toml in {tmp_path}: environment local is the embedded PostgreSQL" in capsys.readouterr().err
+
+
+def test_where_no_run_is_known_the_journal_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert boundary.run(app, ["show"]) == 3
+    said = capsys.readouterr().err
+    assert str(tmp_path / ".migrator" / "journal.db") in said
+    assert "--config PATH" in said
