@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def adopt(
-    changelog: Annotated[str, typer.Argument(help="The changelog that has run here already.", show_default=False)],
+    changelog: Annotated[
+        str, typer.Argument(metavar="CHANGELOG", help="The changelog that has run here already.", show_default=False)
+    ],
     *,
     config: ConfigPath = None,
     env: EnvironmentName = None,

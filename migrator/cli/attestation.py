@@ -21,7 +21,7 @@ app = typer.Typer(name="attestation", help="Look at the signed records of rehear
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The attestation.", show_default=False)]
 
 
-@app.command()
+@app.command(short_help="Verify that every byte is as it was signed.")
 def verify(file: File, *, config: ConfigPath = None, env: EnvironmentName = None, as_json: AsJson = False) -> None:
     """Verify an attestation: every byte is as it was signed, by a key of signing.public_keys.
 

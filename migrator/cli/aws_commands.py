@@ -24,7 +24,7 @@ AccountId = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Print the least that a role must be allowed.")
 def policy(
     *,
     role: Annotated[
@@ -93,7 +93,11 @@ def where(environment: Environment, account: str | None) -> Where:
         ) from error
 
 
-@app.command(name="run-task", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    name="run-task",
+    short_help="Run migrator as a task of ECS, and follow its log.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def run_task(
     context: typer.Context,
     *,

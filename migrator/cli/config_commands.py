@@ -10,7 +10,7 @@ from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides,
 app = typer.Typer(help="What is configured, and what can be.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(short_help="Print the settings in effect, and where each comes from.")
 def show(
     *,
     config: ConfigPath = None,

@@ -20,7 +20,7 @@ def dry_run(
         str,
         typer.Option("--on", metavar="WHERE", help="schema, clone, backup:ID, dump:FILE, or target."),
     ] = "schema",
-    rest: Annotated[str | None, typer.Argument(metavar="[ID|FILE]", hidden=True)] = None,
+    rest: Annotated[str | None, typer.Argument(metavar="ID|FILE", hidden=True)] = None,
     place: Annotated[
         str | None,
         typer.Option(

@@ -23,7 +23,7 @@ _ENVIRONMENTS = ("dev", "qa", "staging", "production")
 _PINNED = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}")
 
 
-@app.command()
+@app.command(short_help="Write the workflows into a repository.")
 def init(
     *,
     uses: Annotated[

@@ -44,7 +44,7 @@ FailOnChoice = Annotated[
 def lint(
     changelogs: Annotated[
         list[str],
-        typer.Argument(metavar="CHANGELOG...", help="Changelogs: SQL, XML, YAML or JSON.", show_default=False),
+        typer.Argument(metavar="CHANGELOG", help="Changelogs: SQL, XML, YAML or JSON.", show_default=False),
     ],
     *,
     config: ConfigPath = None,

@@ -17,7 +17,7 @@ def install(
     *,
     version: Annotated[
         str | None,
-        typer.Argument(metavar="[VERSION]", help="Default: the version of migrator.toml.", show_default=False),
+        typer.Argument(metavar="VERSION", help="Default: the version of migrator.toml.", show_default=False),
     ] = None,
     config: ConfigPath = None,
     as_json: AsJson = False,

@@ -59,7 +59,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
         output.result(f"{name}: {'on' if one.on else 'off'} ({one.detail})")
 
 
-@app.command()
+@app.command(short_help="Hold users off, outside and in the database itself.")
 def on(
     *,
     mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="offline or read-only.")] = "offline",
@@ -122,7 +122,7 @@ def on(
         output.note(f"until {standing.until:%Y-%m-%d %H:%M:%S} UTC: then `migrator recover --expired` lifts it")
 
 
-@app.command()
+@app.command(short_help="Let users in again.")
 def off(
     *,
     config: ConfigPath = None,

@@ -53,7 +53,9 @@ Window = Annotated[
         help="The announced maintenance window, in place of the configured ones: an ISO 8601 interval.",
     ),
 ]
-Changelog = Annotated[str, typer.Argument(help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)]
+Changelog = Annotated[
+    str, typer.Argument(metavar="CHANGELOG", help="The changelog file: SQL, XML, YAML or JSON.", show_default=False)
+]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="KEY=VALUE", help="A changelog parameter. Repeatable."),

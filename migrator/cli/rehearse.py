@@ -24,7 +24,7 @@ def rehearse(
             help="What is rehearsed on: clone, schema, backup:ID or dump:FILE.",
         ),
     ] = "clone",
-    rest: Annotated[str | None, typer.Argument(metavar="[ID|FILE]", hidden=True)] = None,
+    rest: Annotated[str | None, typer.Argument(metavar="ID|FILE", hidden=True)] = None,
     allow_lossy_rollback: Annotated[
         bool,
         typer.Option("--allow-lossy-rollback", help="Pass though a rollback does not bring back what was there."),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def rollback(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Undo this run; see migrator history.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="Undo this run; see migrator history.", show_default=False)
     ] = None,
     *,
     to_tag: Annotated[

@@ -46,7 +46,7 @@ def plan(
 def status(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Only this one.", show_default=False, autocompletion=backfill_names),
+        typer.Argument(metavar="NAME", help="Only this one.", show_default=False, autocompletion=backfill_names),
     ] = None,
     *,
     config: ConfigPath = None,

@@ -33,7 +33,7 @@ Name = Annotated[
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]", help="The backfills. Default: all.", show_default=False, autocompletion=backfill_names
+        metavar="NAME", help="The backfills. Default: all.", show_default=False, autocompletion=backfill_names
     ),
 ]
 NamesGiven = Annotated[
