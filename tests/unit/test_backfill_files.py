@@ -29,6 +29,8 @@ def test_files_are_found_below_the_root_and_not_in_hidden_folders(tmp_path: Path
     write(tmp_path, "a.backfill.toml", "a")
     write(tmp_path, ".venv/hidden.backfill.toml", "hidden")
     write(tmp_path, "node_modules/other.backfill.toml", "other")
+    write(tmp_path, "venv/lib/migrator/sample/a.backfill.toml", "a")
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
     assert backfill_files.names(tmp_path) == ["a", "b"]
     assert [one.name for one in backfill_files.chosen(tmp_path, [])] == ["a", "b"]
     assert [one.name for one in backfill_files.chosen(tmp_path, ["b", "a", "b"])] == ["b", "a"]

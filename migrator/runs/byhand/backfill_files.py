@@ -15,8 +15,11 @@ _NOT_OURS = {"node_modules", "__pycache__", "build", "dist"}
 
 
 def files(root: Path) -> Iterator[Path]:
-    """Sorted by path; hidden folders and those of build tools are left out."""
+    """Sorted by path; hidden folders, those of build tools and Python's environments are left out."""
     for folder, below, names in os.walk(root):
+        if "pyvenv.cfg" in names:  # where migrator itself may be installed, with its sample
+            below.clear()
+            continue
         below[:] = sorted(one for one in below if not one.startswith(".") and one not in _NOT_OURS)
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(SUFFIX))
 
