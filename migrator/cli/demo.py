@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,12 +29,12 @@ _STORY = (
     ),
     (
         "changelogs/broken/fails-midway.sql",
-        "A changelog that fails in its third changeset: everything is taken back.",
+        "A changelog that fails halfway: everything is taken back.",
         "rolled_back",
     ),
     (
         "changelogs/broken/wrong-data.sql",
-        "Every statement succeeds, but the data is wrong: a check sees it before the commit.",
+        "The data is wrong: a check sees it before the commit.",
         "rolled_back",
     ),
 )
@@ -67,10 +70,16 @@ def demo(
             output.note(f"\n── {number} of {len(_STORY)} ── {says}\n")
             _must(_run(loaded, login, changelog, conduct.reporter(silent=False)), expected)
         output.note(f"\nAll reports are in {loaded.state / 'runs'}.")
-        output.note("Next: `migrator init` writes a migrator.toml for your own database.")
+        output.note(f"Play on:           cd {shlex.quote(str(folder))} && {_program()} doctor --env local")
+        output.note(f"Your own database: {_program()} init, in the folder of your changelogs")
     finally:
         if not keep_server:
             server.stop()
+
+
+def _program() -> str:
+    """How this program can be called from any folder."""
+    return "migrator" if shutil.which("migrator") else shlex.quote(str(Path(sys.argv[0]).absolute()))
 
 
 def _run(config: Config, login: Login, changelog: str, reporter: Reporter) -> RunRecord:
@@ -94,8 +103,6 @@ def _copy_sample(folder: Path) -> None:
 
     Raises: Refused when this installation has no sample.
     """
-    import shutil
-
     sample = next((place for place in _SAMPLES if (place / "changelogs" / "broken").is_dir()), None)
     if sample is None:
         raise Refused("the sample is not part of this installation", hint="run `make demo` in a checkout")

@@ -350,6 +350,10 @@ _REFUSALS: Mapping[str, tuple[str, str]] = {
     ),
     r"starting up|shutting down|in recovery mode|not yet accepting": ("starting_up", "Try again in a moment."),
     r"no pg_hba\.conf entry|pg_hba\.conf rejects": ("pg_hba", "Let this address in by the server's pg_hba.conf."),
+    r"server does not support SSL": (
+        "tls",
+        "Turn TLS on at the server; sslmode=disable in the URL sends everything in the clear.",
+    ),
     r"certificate|SSL|GSSAPI|TLS": (
         "tls",
         "Name the server's CA by sslrootcert in the URL; sslmode=require encrypts without proof of who answers.",
@@ -368,6 +372,7 @@ def _refusal(login: Login, said: str) -> ConnectionFailed:
     reason = re.sub(r"^.*?(?:FATAL|ERROR):\s+", "", _one_line(said)) if "FATAL" in said else _one_line(said)
     reason = re.sub(r'^(?:connection failed: )?(?:connection to server at "[^"]*"[^:]*failed: )?', "", reason)
     code, hint = "connection", "The server's log says more."
+    reason = re.sub(r" Is the server running on that host and accepting TCP/IP connections\?$", "", reason)
     for pattern, (found, remedy) in _REFUSALS.items():
         if re.search(pattern, reason, re.IGNORECASE):
             code, hint = found, remedy

@@ -105,7 +105,7 @@ class _DryRun:
                 if found.changesets:
                     self._try(Trying(trial=trial, outlook=found, record=record, target=target))
                     self._look_in_the_way()
-        with self._told(StepName.VERIFY, "prove that nothing remained"):
+        with self._told(StepName.VERIFY, "prove nothing is left"):
             remains.prove_only_read(self.run, before, record)
 
     @contextmanager
@@ -149,7 +149,7 @@ class _DryRun:
         try:
             self._try(tried)
         finally:
-            with self._told(StepName.VERIFY, "prove that nothing remained"):
+            with self._told(StepName.VERIFY, "prove nothing is left"):
                 remains.prove_rolled_back(run, before, tried, record)
 
     def _refuse_on_target(self) -> None:
@@ -229,7 +229,7 @@ class _DryRun:
     def _try(self, tried: Trying) -> None:
         record = self.record
         held = tried.limits is not None or tried.outlook.choice.way == "atomic"
-        with self._told(StepName.APPLY, "try it, to be rolled back" if held else "try it, commit by commit") as notes:
+        with self._told(StepName.APPLY, "try it, and roll back" if held else "try it step by step") as notes:
             try:
                 tried.check_before()
                 if tried.go(held=held):

@@ -51,10 +51,10 @@ class Signals:
         """Raises: Interrupted when a signal has arrived while it could not be heard."""
         if self._pending is not None and not self._shields and not self._raised and not self.deaf:
             self._raised = True
-            raise Interrupted(f"{self._pending} arrived", hint="The run goes back to where it began.")
+            raise Interrupted(f"{self._pending} arrived")
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._pending = signal.Signals(number).name
+        self._pending = _named(number)
         self.check()
 
 
@@ -67,7 +67,11 @@ class Heard(Signals):
             raise Interrupted(f"{self._pending} arrived")
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._pending = signal.Signals(number).name
+        self._pending = _named(number)
+
+
+def _named(number: int) -> str:
+    return "Ctrl-C (SIGINT)" if number == signal.SIGINT else signal.Signals(number).name
 
 
 signals = Signals()

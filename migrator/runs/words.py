@@ -1,7 +1,7 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns and units."""
 
 from __future__ import annotations
 
-from migrator.plans.words import count
+from migrator.plans.words import count, size
 
-__all__ = ["count"]
+__all__ = ["count", "size"]

@@ -21,7 +21,7 @@ from migrator.runs.dumping import Dumping
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
 from migrator.runs.run import Run
-from migrator.runs.words import count
+from migrator.runs.words import count, size
 
 
 class BackUpStep:
@@ -39,7 +39,8 @@ class BackUpStep:
         again = again or run.facts.moving is not None  # rows have been moved since: what was before is known
         server_backups.begin(run)
         if again:
-            note = "from the attempt before; nobody has written since"
+            since = "nobody has" if run.offline else "others may have"
+            note = f"from the attempt before; {since} written since"
         else:
             note = _begin(run) if run.record.way is Way.BLUEGREEN and not dumped else take(run)
             run.save()
@@ -159,7 +160,7 @@ def _publish(run: Run, folder: Path, made: Made, *, began_at: float) -> str:
     if run.facts.fence_up:
         fence.note(run.the_admin(), run.database, backup=backup_id)
     run.prove(f"Backup {backup_id}: every file has its size and SHA-256 in the manifest, written last.")
-    return f"dump of {manifest.size_bytes / 1e6:.1f} MB"
+    return f"dump of {size(manifest.size_bytes)}"
 
 
 def _picture(run: Run) -> str | None:
