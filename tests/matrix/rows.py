@@ -496,6 +496,7 @@ ROWS: tuple[Row, ...] = (
         *_at("acceptance/test_backfills_online.py", "key_becomes_a_bigint"),
         *_at("acceptance/test_backfill_crash.py", "run_killed_in_a_backfill_carries_on"),
         *_at(f"{RUNS}/test_backfills_in_runs.py", "changeset_that_fails_after_a_backfill_goes_back_with_proof"),
+        *_at(SWEEP, "every_kind_of_run_is_ended_wherever_it_is_killed"),
         but="A writer at REPEATABLE READ or above can miss what a batch has just copied; `verify` finds that.",
     ),
     _row(

@@ -13,7 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from tests.sweep import moving
+
 SELF = "self"
+MOVING = ("moved", "unmoved")  # with a backfill: it migrates; a changeset behind the backfill fails
 HARMS = (SELF, "jvm", "dump", "restore", "server")  # that are drawn; the network's: stall, drop, cut, slow
 
 
@@ -22,14 +25,25 @@ class Setting:
     """Which run comes to harm."""
 
     way: str
-    outcome: str  # good: it migrates; bad: a changeset fails; restored: it fails and has no rollback
+    outcome: str  # good: it migrates; bad: a changeset fails; restored: it fails and has no rollback; see MOVING
     mode: str
 
     def __str__(self) -> str:
         return f"{self.way}/{self.outcome}/{self.mode}"
 
     @property
+    def moves(self) -> bool:
+        """Whether there is a backfill between its changesets."""
+        return self.outcome in MOVING
+
+    @property
+    def migrates(self) -> bool:
+        return self.outcome in {"good", "moved"}
+
+    @property
     def changelog(self) -> str:
+        if self.moves:
+            return moving.CHANGELOG
         return {"good": "good.sql", "bad": "bad.sql", "restored": "bad-without-rollback.sql"}[self.outcome]
 
 
@@ -47,6 +61,9 @@ SETTINGS = tuple(
         ("stepwise", "bad", "read-only"),
         ("bluegreen", "good", "offline"),
         ("bluegreen", "bad", "offline"),
+        ("stepwise", "moved", "offline"),
+        ("stepwise", "unmoved", "offline"),
+        ("stepwise", "moved", "none"),
     )
 )
 

@@ -18,12 +18,13 @@ from migrator.postgres.connect import connect
 from tests.acceptance.stage import PLANNED, Answer, Stage, configure, ended, living_children, settled, staged
 from tests.conftest import Server
 from tests.proxy import Proxy
+from tests.sweep import moving
 from tests.sweep.cases import SELF, Blow, Case, Setting
 from tests.sweep.writers import PRELUDE, TABLE, Writers, assert_none_admitted, assert_none_lost, writing
 
 PROGRAM = Path(sys.executable).with_name("migrator")
 SURE_ENDS = {0, 5, 6, 7}
-_BY_ITSELF = {"good": 0, "bad": 6, "restored": 7}  # how a run ends that comes to no harm
+_BY_ITSELF = {"good": 0, "bad": 6, "restored": 7, "moved": 0, "unmoved": 6}  # how a run ends that comes to no harm
 _ROUNDS = 5
 _WITHIN_S = 180.0
 _TOOLS = {"dump": "pg_dump", "restore": "pg_restore"}
@@ -66,6 +67,8 @@ def prepared(ground: Ground, setting: Setting, name: str) -> Iterator[Stage]:
     with staged(ground.server, ground.template, folder, maintenance=setting.mode, prelude=PRELUDE) as stage:
         if ground.proxy is not None:
             configure(folder, replace(stage.login, port=ground.proxy.port), maintenance=setting.mode)
+        if setting.moves:
+            moving.set_up(stage, outcome=setting.outcome, mode=setting.mode)
         yield stage
 
 
@@ -218,14 +221,17 @@ def _judge(stage: Stage, case: Case, told: Told) -> str:
     migrated = set(PLANNED) <= ran
     if last in SURE_ENDS:
         assert migrated == (last == 0), f"exit code {last}, and the database is {'' if migrated else 'not '}migrated"
-    assert case.setting.outcome == "good" or not migrated, "a changelog that fails has migrated the database"
+    assert case.setting.migrates or not migrated, "a changelog that fails has migrated the database"
     if migrated:
         assert left == (["old"] if case.setting.way == "bluegreen" else []), f"left: {left}"
+        if case.setting.moves:
+            moving.assert_moved(stage, mode=case.setting.mode)
         stage.assert_migrated(kept=tuple(left))
     else:
         assert left in ([], ["old"]), f"left: {left}"
         assert (left == ["old"]) == (last == 7) or last not in SURE_ENDS, f"exit code {last}, and left: {left}"
         _assert_as_it_was(stage, case)
+        moving.assert_nothing_left(stage)
         stage._assert_nothing_left(kept=left)
     _assert_no_files_left(stage, ended=any(code in SURE_ENDS for code in told.codes))
     return "migrated and verified" if migrated else "restored" if left else "what it was"
