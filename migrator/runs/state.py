@@ -112,9 +112,9 @@ def differences(run: Run, database: str | None = None) -> list[str]:
             if (before.rows, before.digest) == (after.rows, after.digest):
                 continue
             halfway = run.undoes and any(one.state == "undoing" for one in run.record.backfills)
-            if not run.offline and name in facts.backfill_tables and not halfway:
+            if run.others_write and name in facts.backfill_tables and not halfway:
                 run.not_proven(f"The rows of {name}: a backfill was taken back there, and others were writing them.")
-            elif not run.offline and name not in facts.named and not inspection.is_ledger(name):
+            elif run.others_write and name not in facts.named and not inspection.is_ledger(name):
                 run.not_proven(f"The rows of {name}: they changed while users were let in, and no changeset names it.")
             elif before.rows != after.rows:
                 found.append(f"{name} has {after.rows} rows, had {before.rows}")

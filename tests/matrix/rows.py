@@ -13,6 +13,7 @@ HARD, MAINTENANCE, REFUSALS = (
     f"{RUNS}/test_refusals.py",
 )
 WAY_BACK, LOCKS, SEEN = f"{RUNS}/test_way_back.py", f"{RUNS}/test_locks.py", f"{RUNS}/test_what_is_seen.py"
+BREACHES = f"{RUNS}/test_breaches.py"
 DUMP, FENCE, MANIFEST = "integration/test_dump.py", "integration/test_fence.py", "unit/test_manifest.py"
 SCREENING, CONFIG, SECRETS = (
     "unit/test_changelog_screening.py",
@@ -243,6 +244,7 @@ ROWS: tuple[Row, ...] = (
         THE_FENCE,
         "A writer that uses SET, PGOPTIONS or BEGIN READ WRITE",
         "offline keeps it out; read-only reports the breach: 5 before the change, after it atomic 6, else 9",
+        *_at(BREACHES, "a_writer_that_read_only_does_not_hold_is_a_breach"),
         *_at(MAINTENANCE, "a_writer_that_overrides_read_only_is_a_breach"),
         *_at(FENCE, "read_only_shows_who_writes_all_the_same"),
         *_at(f"{RUNS}/test_taken_over.py", "a_breach_is_remembered_by_whoever_comes_next"),
@@ -261,9 +263,13 @@ ROWS: tuple[Row, ...] = (
         23,
         THE_FENCE,
         "A superuser writer",
-        "as 21",
+        "as 21, under offline too; where he is there before the fence he is named: 3, or 5",
+        *_at(BREACHES, "a_writer_that_read_only_does_not_hold_is_a_breach"),
+        *_at(BREACHES, "a_superuser_that_comes_in_spite_of_offline_is_a_breach"),
+        *_at(BREACHES, "a_superuser_that_is_there_refuses_an_offline_run"),
+        *_at(BREACHES, "a_superuser_that_comes_before_the_fence_ends_an_offline_run_before_anything"),
         *_at(FENCE, "superusers_session_is_named_as_what_stays", "who_would_get_in_is_known_beforehand"),
-        but="A login that is no superuser cannot end a superuser's session: it is named, and the run ends with 5.",
+        but="A login that is no superuser cannot end a superuser's session. A sample once a second, as in 21.",
     ),
     _row(
         24,
