@@ -77,7 +77,7 @@ def show(
     if as_json:
         output.json_result(stored.record.model_dump(mode="json"))
     else:
-        output.result(markdown.render(stored.record))
+        output.result(markdown.render(stored.record).replace(markdown.BREAK, ""))  # nobody renders it here
 
 
 def _found(journal: Journal, run_id: str | None) -> StoredRun:

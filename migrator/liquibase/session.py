@@ -404,7 +404,8 @@ class Liquibase:
             case "lost":
                 raise TransactionLost(message, committed=error["committed"], place=place)
             case "migration":
-                raise MigrationFailed(message, code=code, place=place)
+                hint = "Correct it, or the data that it met, and run again." if place.changeset else None
+                raise MigrationFailed(message, code=code, place=place, hint=hint)
             case _:
                 raise MigratorError(f"Liquibase's worker: {message}")
 

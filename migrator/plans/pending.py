@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from migrator.errors import Refused
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Changeset, ChangesetState
+from migrator.plans.words import count
 
 # id and author that Liquibase gives to every SQL file without a header
 
@@ -20,13 +21,17 @@ def pending(changesets: Sequence[Changeset], ledger: Sequence[LedgerRow] | None,
     changed = [c for c in changesets if c.state is ChangesetState.CHANGED]
     if changed:
         raise Refused(
-            f"{len(changed)} changesets were edited after they ran: {', '.join(c.key for c in changed[:3])}.",
+            f"{_edited(len(changed))}: {', '.join(c.key for c in changed[:3])}.",
             hint="Put the old text back and write a new changeset. A checksum is never cleared by itself.",
             code="checksum",
         )
     found = [c for c in changesets if c.state is ChangesetState.PENDING]
     _refuse_other_paths(found, ledger or [], root)
     return found
+
+
+def _edited(number: int) -> str:
+    return f"{count(number, 'changeset')} {'was edited after it' if number == 1 else 'were edited after they'} ran"
 
 
 def _refuse_other_paths(found: Sequence[Changeset], ledger: Sequence[LedgerRow], root: Path) -> None:
@@ -42,7 +47,8 @@ def _refuse_other_paths(found: Sequence[Changeset], ledger: Sequence[LedgerRow],
             raise Refused(
                 f"Changeset {changeset.id} by {changeset.author} ran already under the path {other}; here it is "
                 f"{changeset.path}, and Liquibase would run it again.",
-                hint=f"{_root_hint(changeset.path, other, root)} Or let the ledger take this path: migrator adopt.",
+                hint=f"{_root_hint(changeset.path, other, root)} Or let the ledger take the new path: "
+                "`migrator adopt CHANGELOG --dry-run` shows how.",
                 code="other_path",
             )
 

@@ -59,7 +59,11 @@ def read(admin: Session, database: str) -> DatabaseProperties:
     """
     found = admin.rows(statement(_READ, sql.Literal(database)))
     if not found:
-        raise StepFailed(f'there is no database "{database}" on this server', code="no_such_database")
+        raise StepFailed(
+            f'there is no database "{database}" on this server',
+            hint="Check the name at the end of the URL.",
+            code="no_such_database",
+        )
     [(whole_row, owner, encoding, tablespace, comment)] = found
     # the columns differ between 14, 15 and 17: a whole row as JSON has those that there are
     row = json.loads(whole_row or "")

@@ -16,6 +16,7 @@ _ALERTS = {Tone.GOOD: "NOTE", Tone.CAUTION: "WARNING", Tone.BAD: "CAUTION"}
 _SPECIAL = re.compile(r"[\\`*\[\]~$!]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&vert;"})
 # What GitHub would turn into a notification, a link or a picture: @name, #1, https://, www., :id:
+BREAK = "<!-- -->"  # keeps it from doing so, and is not seen on a page
 _REFERENCE = re.compile(r"(?<!\w)@(?=\w)|#(?=\d)|(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)|:(?=[\w+-]+:)")
 _BLOCK_MARK = re.compile(r"^(\d*)([-+=#]|(?<=\d)[.)](?=\s|$))")
 
@@ -36,7 +37,7 @@ def write(record: RunRecord, path: Path) -> Path:
 def text(value: str) -> str:
     """The value as it is, on one line, whatever Markdown or HTML would make of it; also fit for a table's cell."""
     escaped = _SPECIAL.sub(r"\\\g<0>", one_line(value)).translate(_ENTITIES)
-    return _REFERENCE.sub(r"\g<0><!-- -->", _BLOCK_MARK.sub(r"\1\\\2", escaped))
+    return _REFERENCE.sub(rf"\g<0>{BREAK}", _BLOCK_MARK.sub(r"\1\\\2", escaped))
 
 
 def code(value: str) -> str:

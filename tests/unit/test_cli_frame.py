@@ -222,7 +222,9 @@ def test_history_lists_the_latest_first(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.usefixtures("runs")
 def test_show_tells_of_one_run_or_of_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
     assert boundary.run(app, ["show", "20260314-091500-aaaa"]) == 0
-    assert "changelogs/a.sql" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "changelogs/a.sql" in shown
+    assert "<!--" not in shown
     assert boundary.run(app, ["show", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run_id"] == "20260314-101500-bbbb"
 

@@ -41,3 +41,11 @@ def test_a_renamed_file_is_known_by_the_checksum_of_its_changeset() -> None:
     before = LedgerRow(columns={"id": "1", "author": "kim", "filename": "a.sql", "md5sum": "9:abc"})
     with pytest.raises(Refused, match="ran already under the path"):
         pending([moved], [before], Path("/srv"))
+
+
+def test_what_was_edited_is_counted() -> None:
+    one = Changeset(id="1", author="kim", path="a.sql", checksum=None, state=ChangesetState.CHANGED)
+    with pytest.raises(Refused, match=r"^1 changeset was edited after it ran: a.sql::1::kim\.$"):
+        pending([one], None, Path("/srv"))
+    with pytest.raises(Refused, match=r"^2 changesets were edited after they ran: "):
+        pending([one, one], None, Path("/srv"))

@@ -135,7 +135,7 @@ def test_a_changeset_that_was_edited_after_it_ran(shop: Shop) -> None:
     assert shop.run(changelog).exit_code == 0
     sums = shop.query("select md5sum from databasechangelog")
     shop.sql(GOOD + " default 'none'")
-    assert_refused(shop, changelog, "edited after they ran", "release.sql::1::ann")
+    assert_refused(shop, changelog, "edited after it ran", "release.sql::1::ann")
     assert shop.query("select md5sum from databasechangelog") == sums, "a checksum is never cleared by itself"
 
 
