@@ -28,6 +28,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
     migrator maintenance status --env production
     """
     from migrator.postgres import fence
+    from migrator.runs.run import MANUAL
 
     loaded, environment = opening.opened(config, env)
     database, admin = _admin(loaded, environment)
@@ -53,7 +54,7 @@ def status(*, config: ConfigPath = None, env: EnvironmentName = None, as_json: A
         until = f" until {standing.until:%Y-%m-%d %H:%M:%S} UTC" if standing.until is not None else ""
         output.result(
             f"{database}: {standing.mode.value} since {standing.since:%Y-%m-%d %H:%M:%S} UTC{until}, "
-            f"by {standing.run_id}: {standing.reason or 'no reason given'}"
+            f"by {'hand' if standing.run_id == MANUAL else standing.run_id}: {standing.reason or 'no reason given'}"
         )
     for name, one in found:
         output.result(f"{name}: {'on' if one.on else 'off'} ({one.detail})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from migrator.cli import opening, output
@@ -49,8 +50,7 @@ def status(
     if as_json:
         output.json_result(asdict(found))
         return
-    for line in _lines(found, lines_of_kept, outside=bool(environment.maintenance.outside)):
-        output.result(line)
+    output.lines(lines(found, lines_of_kept, outside=bool(environment.maintenance.outside)))
 
 
 def _status(config: Config, environment: Environment) -> tuple[Status, Mapping[str, str]]:
@@ -115,28 +115,32 @@ def _outcome(journal: Journal, run_id: str) -> str | None:
         return None
 
 
-def _lines(found: Status, kept: Mapping[str, str], *, outside: bool) -> list[str]:
-    lines = [f"{found.environment}: {found.database}"]
+def lines(found: Status, kept: Mapping[str, str], *, outside: bool) -> list[str]:
+    """What a person reads; `kept` has a line on each kept database, by its name."""
+    from migrator.runs.run import MANUAL
+
+    told = [f"{found.environment}: {found.database}"]
     if found.open_run is None:
-        lines.append("no run is under way, and none was left behind")
+        told.append("no run is under way, and none was left behind")
     elif found.open_run_alive:
-        lines.append(f"run {found.open_run} is at work in step {found.step} ({found.held_by})")
+        told.append(f"run {found.open_run} is at work in step {found.step} ({found.held_by})")
     elif found.open_run_outcome == "halted":
-        lines.append(f"run {found.open_run} halted in step {found.step}: a person is needed")
-        lines.append(f"why, and what to do: migrator show {found.open_run}")
+        told.append(f"run {found.open_run} halted in step {found.step}: a person is needed")
+        told.append(f"why, and what to do: migrator show {found.open_run}")
     elif found.open_run_outcome == "unfinished":
-        lines.append(f"run {found.open_run} has migrated the database, and stopped in step {found.step} after that")
+        told.append(f"run {found.open_run} has migrated the database, and stopped in step {found.step} after that")
     else:
-        lines.append(f"run {found.open_run} was left behind in step {found.step} by {found.held_by}")
+        told.append(f"run {found.open_run} was left behind in step {found.step} by {found.held_by}")
     if found.maintenance is None and found.open_run is not None and outside:
-        lines.append(f"no fence stands; outside: migrator maintenance status --env {found.environment}")
+        told.append(f"no fence stands; outside: migrator maintenance status --env {found.environment}")
     elif found.maintenance is None:
-        lines.append("maintenance is off")
+        told.append("maintenance is off")
     else:
-        until = f", until {found.fence_until}" if found.fence_until else ""
-        lines.append(f"maintenance is on: {found.maintenance}, by run {found.fence_run} ({found.fence_reason}){until}")
-    lines += [kept.get(name, f"kept database {name}") for name in sorted({*found.databases, *kept})]
-    lines += [f"folder of no database, left by a crash in a copy: {folder}" for folder in found.orphan_folders]
+        until = f", until {datetime.fromisoformat(found.fence_until):%Y-%m-%d %H:%M} UTC" if found.fence_until else ""
+        who = "hand" if found.fence_run == MANUAL else f"run {found.fence_run}"
+        told.append(f"maintenance is on: {found.maintenance}, by {who} ({found.fence_reason}){until}")
+    told += [kept.get(name, f"kept database {name}") for name in sorted({*found.databases, *kept})]
+    told += [f"folder of no database, left by a crash in a copy: {folder}" for folder in found.orphan_folders]
     if found.next_command is not None:
-        lines.append(f"next: {found.next_command}")
-    return lines
+        told.append(f"next: {found.next_command}")
+    return told

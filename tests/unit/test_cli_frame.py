@@ -15,6 +15,7 @@ import typer
 
 from migrator.cli import boundary, confirm, output
 from migrator.cli.app import app
+from migrator.cli.status import Status, lines
 from migrator.config.load import load
 from migrator.config.login import Secret
 from migrator.errors import Locked, MigrationFailed, Place, Refused
@@ -301,3 +302,27 @@ def test_where_no_run_is_known_the_journal_is_named(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert str(tmp_path / ".migrator" / "journal.db") in said
     assert "--config PATH" in said
+
+
+def test_status_says_what_a_person_turned_on_and_until_when() -> None:
+    found = Status(
+        environment="staging",
+        database="postgresql://migrator@db/shop",
+        open_run=None,
+        open_run_alive=False,
+        open_run_outcome=None,
+        step=None,
+        held_by=None,
+        maintenance="offline",
+        fence_run="manual",
+        fence_reason="new disks",
+        fence_until="2026-11-24T04:27:30.769304+00:00",
+        databases=[],
+        orphan_folders=[],
+        kept=[],
+        next_command="migrator maintenance off --env staging",
+    )
+    assert lines(found, {}, outside=False)[2:] == [
+        "maintenance is on: offline, by hand (new disks), until 2026-11-24 04:27 UTC",
+        "next: migrator maintenance off --env staging",
+    ]
