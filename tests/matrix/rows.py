@@ -223,13 +223,20 @@ ROWS: tuple[Row, ...] = (
         19,
         BACKUP,
         "Credentials expire in the upload",
-        "looked for anew; where there are none, 5",
+        "looked for anew, and the upload goes on; where there are none, 5, and its parts are given up",
+        *_at(
+            "integration/aws/test_session_ends.py",
+            "a_session_that_ends_in_the_upload_is_looked_for_anew",
+            "a_session_that_ends_for_ever_ends_the_run_before_anything_changed",
+            "parts_that_nobody_may_give_up_any_more_are_told",
+        ),
         *_at(
             "integration/aws/test_providers.py", "expired_credentials_are_looked_for_anew_and_named_when_there_are_none"
         ),
         *_at("integration/aws/test_runs_with_s3.py", "an_upload_that_fails_ends_the_run_before_anything_changed"),
         *_at("integration/aws/test_store.py", "a_lasting_fault_ends_the_upload_and_gives_it_up"),
-        but="A session that ends in the upload is played by S3's answer to its parts.",
+        but="Where the session was all that there is, nobody may give up its parts any more: the run says so, and the "
+        "bucket's lifecycle removes them.",
     ),
     _row(
         20,

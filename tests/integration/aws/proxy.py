@@ -18,6 +18,11 @@ class Asked:
     method: str
     path: str
     body: bytes
+    key_id: str = ""  # of the credentials that it was signed with
+
+    @property
+    def is_creation(self) -> bool:
+        return self.method == "POST" and "uploads" in self.path and "uploadId=" not in self.path
 
     @property
     def is_part(self) -> bool:
@@ -73,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.stall()
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        asked = Asked(self.command, self.path, body)
+        signed = self.headers.get("Authorization", "").partition("Credential=")[2]
+        asked = Asked(self.command, self.path, body, signed.partition("/")[0])
         self.proxy.asked.append(asked)
         harm = self.proxy.harm(asked)
         if harm == "stall":
