@@ -166,7 +166,7 @@ class Console:
             self.close()
             self._say(Text())
             for part in verdict_view.parts(record, self._symbols, plain=not self._live_allowed, width=self._rich.width):
-                self._rich.print(part)
+                self._rich.print(part, soft_wrap=isinstance(part, Text))  # wrapped already, but for a path
             page = [path for path in files if path.suffix == ".html"]
             for path in page or files:  # the others lie beside it
                 self._say_whole("report", str(path))

@@ -207,9 +207,10 @@ def _required(run: Run, chosen: Sequence[Changeset], entries: Mapping[str, Entry
                 continue
             if entry is None or entry.state is not State.VERIFIED:
                 state = "has not begun here" if entry is None else f"is {entry.state}, and not verified"
+                anew = entry is None or entry.state is State.UNDONE
                 raise Refused(
                     f"{key} requires backfill {name}, which {state}.",
-                    hint=f"Do it first: migrator backfill {'run' if entry is None else 'resume'} {name} --env "
+                    hint=f"Do it first: migrator backfill {'run' if anew else 'resume'} {name} --env "
                     f"{run.environment.name}; `migrator backfill status` tells how far it is.",
                     code="requires",
                 )

@@ -197,6 +197,12 @@ def test_no_color_is_honoured() -> None:
     assert COLOUR.findall(on_a_terminal(a_record(), NO_COLOR="1")) == []
 
 
+def test_a_path_longer_than_the_line_stays_whole_and_behind_its_label() -> None:
+    path = f"changelogs/{'deeper/' * 10}changelog.sql::1::kim"
+    record = a_record(Outcome.REFUSED).model_copy(update={"error": ErrorRecord(code="x", message=f"{path} is not so")})
+    assert f"  error          {path}\n" in in_a_log(record)
+
+
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     shown = on_a_terminal(a_record(), TERM="dumb")
     assert "╭" not in shown
