@@ -7,7 +7,7 @@ Generous where the changesets name something, and silent on all else:
 - the types and domains that these are made of, and what those are made of: their labels, attributes and constraints;
 - not its partitions, which come and go by themselves, unless one is named itself;
 - not owners, privileges and comments, which differ between environments and change no row;
-- not Liquibase's own tables.
+- not the tables in which Liquibase and backfills write down what was done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from migrator.plans import impact
+from migrator.plans import impact, own_tables
 from migrator.postgres import schema_objects
 from migrator.postgres.schema_objects import PART, QUALIFIED
 
@@ -30,7 +30,6 @@ _MULTIRANGE = re.compile(rf" MULTIRANGE ({QUALIFIED})")
 _ON_DOMAIN = re.compile(rf" on domain ({QUALIFIED})$")
 _TYPE_KINDS = ("type ", "domain ")
 _NAME = re.compile(rf"{QUALIFIED}|{PART}")
-_LEDGER = {"databasechangelog", "databasechangeloglock"}
 
 
 def objects(schema: Mapping[str, str], words: Collection[str]) -> dict[str, str]:
@@ -46,8 +45,8 @@ def objects(schema: Mapping[str, str], words: Collection[str]) -> dict[str, str]
         if identity.startswith(kind)
     }
     partitions = set(schema_objects.partitions(schema))
-    named = {name for name in tables if impact.bare(name) in known and impact.bare(name) not in _LEDGER}
-    apart = {name for name in tables if impact.bare(name) in _LEDGER} | (partitions - named)
+    named = {name for name in tables if impact.bare(name) in known and not own_tables.is_own(name)}
+    apart = {name for name in tables if own_tables.is_own(name)} | (partitions - named)
     bares = {impact.bare(name) for name in named}
     hanging = [line for identity, line in schema.items() if _table_of(identity, schema) in named]
     called = {function for line in hanging for function in _CALLS.findall(line)}

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from migrator.backfills import ledger as backfills
-from migrator.plans import impact
+from migrator.plans import own_tables
 from migrator.postgres import ddl, schema_objects
 
-_LEDGER = {"databasechangelog", "databasechangeloglock", backfills.TABLE, backfills.RANGES}
 _LISTED = re.compile(r"COLUMNS \((.*?)\)(?= |$)")
 _OWNER = re.compile(rf"(?:^| )OWNER {schema_objects.PART}(?= \| |$)")
 _RIGHTS = ("grants on ", "default privileges of ")
@@ -150,7 +148,7 @@ def _without_owner(identity: str, line: str) -> str:
 
 def _is_ledger(identity: str, objects: Mapping[str, str]) -> bool:
     relation = schema_objects.relation_of(identity, objects)
-    return relation is not None and impact.bare(relation) in _LEDGER
+    return relation is not None and own_tables.is_own(relation)
 
 
 def _is_unseen(identity: str, before: str | None, after: str | None) -> bool:

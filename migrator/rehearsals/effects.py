@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
+from migrator.plans import own_tables
 from migrator.postgres.stature import Stature
 from migrator.rehearsals.dry_run_record import (
     BuiltIndex,
@@ -15,7 +16,6 @@ from migrator.rehearsals.dry_run_record import (
     TakenLock,
     TriedChangeset,
 )
-from migrator.runs.inspection import is_ledger
 
 _STRONG = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
 _KEEPS_OUT = {
@@ -65,12 +65,12 @@ def note(
             named=name in named or name not in target,
         )
         for name, (inserted, updated, deleted) in sorted(found.rows.items())
-        if not is_ledger(name)
+        if not own_tables.is_own(name)
     ]
     changeset.locks = [
         TakenLock(relation=relation, mode=mode, keeps_out=_KEEPS_OUT[mode])
         for relation, mode in sorted(found.locks, key=lambda one: (one[0], -_ORDER.index(one[1])))
-        if not is_ledger(relation) and mode != "AccessShareLock"
+        if not own_tables.is_own(relation) and mode != "AccessShareLock"
     ]
     changeset.rewritten = [
         RewrittenTable(
@@ -85,14 +85,14 @@ def note(
     changeset.indexes = [
         BuiltIndex(index=name, table=table, size_bytes=size, on_new_table=is_new)
         for name, table, size, is_new in sorted(found.indexes)
-        if not is_ledger(table)
+        if not own_tables.is_own(table)
     ]
-    changeset.created = sorted(name for name in found.created if not is_ledger(name))
+    changeset.created = sorted(name for name in found.created if not own_tables.is_own(name))
     changeset.dropped = sorted(found.dropped)
     changeset.sizes = [
         ResizedTable(table=name, before_bytes=before, after_bytes=after)
         for name, (before, after) in sorted(found.sizes.items())
-        if not is_ledger(name)
+        if not own_tables.is_own(name)
     ]
     changeset.wal_bytes = found.wal_bytes
     if real:

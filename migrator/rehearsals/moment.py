@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from migrator.plans import impact
+from migrator.plans import impact, own_tables
 from migrator.plans.attestation import Loss
 from migrator.postgres import catalog, column_fingerprint, row_fingerprint, schema_fingerprint, sequences
 from migrator.postgres.catalog import Relation
@@ -17,12 +17,10 @@ from migrator.postgres.column_fingerprint import ColumnSketch
 from migrator.postgres.schema_fingerprint import SchemaDiff, SchemaFingerprint
 from migrator.postgres.sequences import SequenceState
 from migrator.postgres.session import Session
-from migrator.runs.inspection import is_ledger
 from migrator.runs.words import count
 
 _COLUMN = re.compile(r'column (?P<table>(?:"(?:[^"]|"")+"|[^".]+)\.(?:"(?:[^"]|"")+"|[^".]+))\.(?P<column>.+)')
 _COLUMN_LIST = re.compile(r"COLUMNS \((?P<names>.*?)\)(?= |$)")
-_LEDGER = "databasechangelog"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +59,8 @@ def take(
     Raises: StepFailed.
     """
     schema = schema_fingerprint.of_schema(session).objects
-    objects = {identity: line for identity, line in schema.items() if _LEDGER not in identity.lower()}
-    relations = [one for one in catalog.tables(session) if not is_ledger(one.qualified)]
+    objects = {identity: line for identity, line in schema.items() if not own_tables.are_in(identity)}
+    relations = [one for one in catalog.tables(session) if not own_tables.is_own(one.qualified)]
     known: dict[str, TableRows] = {}
     if since is not None and written is not None:
         altered = _altered(since.objects, objects)
@@ -199,4 +197,4 @@ def _sketches(session: Session, relation: Relation, named: Collection[str]) -> d
 
 
 def _own(found: Mapping[str, SequenceState]) -> dict[str, SequenceState]:
-    return {name: state for name, state in found.items() if _LEDGER not in name.lower()}
+    return {name: state for name, state in found.items() if not own_tables.are_in(name)}

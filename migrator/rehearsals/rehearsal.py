@@ -17,6 +17,7 @@ from migrator import __version__
 from migrator.backups.signing import SigningKey
 from migrator.errors import MigratorError
 from migrator.liquibase.changelog import Seen
+from migrator.plans import own_tables
 from migrator.postgres import catalog
 from migrator.rehearsals import attesting, estimate, outlook, outside, scratch
 from migrator.rehearsals.estimate import Sizes
@@ -26,7 +27,6 @@ from migrator.rehearsals.outlook import Outlook
 from migrator.rehearsals.record import RehearsalRecord, RehearsedRecord
 from migrator.rehearsals.scratch import Origin, Scratch
 from migrator.runs import stores
-from migrator.runs.inspection import is_ledger
 from migrator.runs.record import RunRecord, StepName
 from migrator.runs.run import Run
 from migrator.runs.signals import signals
@@ -184,7 +184,9 @@ class _Rehearsal:
         try:
             with closing(self.run.session("preflight", read_only=True)) as session:
                 sizes = {
-                    one.qualified: one.pages_bytes for one in catalog.tables(session) if not is_ledger(one.qualified)
+                    one.qualified: one.pages_bytes
+                    for one in catalog.tables(session)
+                    if not own_tables.is_own(one.qualified)
                 }
         except MigratorError:
             return None

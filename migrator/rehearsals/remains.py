@@ -10,6 +10,7 @@ from psycopg import sql
 
 from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
+from migrator.plans import own_tables
 from migrator.plans.words import size
 from migrator.postgres import catalog, row_fingerprint, schema_fingerprint, sequences, sessions, waits
 from migrator.postgres.catalog import Relation
@@ -20,7 +21,6 @@ from migrator.postgres.sequences import SequenceState
 from migrator.postgres.transactions import Deadline, statement
 from migrator.rehearsals.dry_run_record import DryRunRecord
 from migrator.rehearsals.trying import Trying
-from migrator.runs.inspection import is_ledger
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
@@ -120,7 +120,7 @@ def _same(before: Target, now: Target, record: DryRunRecord) -> bool:
 
 def _compare_rows(run: Run, before: Target, record: DryRunRecord, *, others: bool) -> None:
     if not before.rows:
-        if all(is_ledger(relation.qualified) for relation in before.relations):
+        if all(own_tables.is_own(relation.qualified) for relation in before.relations):
             return
         record.remains.append(
             "Rows were not compared: to read them would take longer than limits.proof_budget_s; see the transaction."
@@ -185,7 +185,7 @@ def _not_proven(record: DryRunRecord, message: str) -> None:
 
 def _within_budget(run: Run, relations: Sequence[Relation], named: frozenset[str]) -> list[Relation]:
     """The tables that can be read twice within the budget: all, those of the changelog, or none."""
-    own = [relation for relation in relations if not is_ledger(relation.qualified)]
+    own = [relation for relation in relations if not own_tables.is_own(relation.qualified)]
     of_changelog = [relation for relation in own if relation.qualified in named]
     budget_s = run.environment.limits.proof_budget_s
     for chosen in (own, of_changelog):

@@ -7,7 +7,6 @@ from contextlib import closing
 from importlib import metadata
 from typing import Literal
 
-from migrator.backfills.ledger import is_backfill_ledger
 from migrator.checks import invariants, rules
 from migrator.checks import suites as gx_suites
 from migrator.checks.invariants import Measured
@@ -161,12 +160,6 @@ def _report(run: Run, result: CheckResult) -> None:
     )
     run.record.checks.append(record)
     run.reporter.check(record)
-
-
-def is_ledger(name: str) -> bool:
-    """Whether a qualified name is that of one of Liquibase's own tables, or of those in which backfills are kept."""
-    bare = impact.bare(name)
-    return bare in {"databasechangelog", "databasechangeloglock"} or is_backfill_ledger(bare)
 
 
 def is_named(identity: str, words: Iterable[str]) -> bool:

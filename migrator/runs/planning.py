@@ -12,7 +12,7 @@ from migrator.liquibase.changelog import Screened
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Changeset, ChangesetState, Undoable
 from migrator.liquibase.session import Liquibase
-from migrator.plans import copying, estimate, impact, obstacles, pending, proof, undo, way
+from migrator.plans import copying, estimate, impact, obstacles, own_tables, pending, proof, undo, way
 from migrator.plans.estimate import Work
 from migrator.plans.impact import Impact
 from migrator.plans.obstacles import Obstacle
@@ -24,7 +24,7 @@ from migrator.postgres import obstacles as swap_obstacles
 from migrator.postgres.catalog import Relation
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import due, earlier, inspection, linting, liquibase_session, pinned, state, stores, undoing
+from migrator.runs import due, earlier, linting, liquibase_session, pinned, state, stores, undoing
 from migrator.runs.facts import Planned
 from migrator.runs.record import ChangesetRecord, ProofLevel, StepName, Way
 from migrator.runs.run import Picture, Run
@@ -265,7 +265,7 @@ class Planning:
         run, environment = self.run, self.run.environment
         self.proof = proof.choose(
             environment.proof,
-            [r for r in run.relations if not inspection.is_ledger(r.qualified)],
+            [r for r in run.relations if not own_tables.is_own(r.qualified)],
             frozenset(run.facts.named),
             budget_s=environment.limits.proof_budget_s,
             jobs=environment.backup.jobs,

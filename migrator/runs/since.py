@@ -7,15 +7,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from migrator.errors import StepFailed
+from migrator.plans import own_tables
 from migrator.postgres import catalog, row_fingerprint, schema_fingerprint, sequences
 from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import inspection, state
+from migrator.runs import state
 from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
 from migrator.runs.run import Run
-
-_LOCK_TABLE = "databasechangeloglock"  # Liquibase writes it in every command; it says nothing of the data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +47,13 @@ def remember(run: Run, session: Session) -> None:
     ) as opened:
         first = opened[0]
         facts.schema_after = dict(schema_fingerprint.of_schema(first).objects)
-        relations = [relation for relation in catalog.tables(first) if _LOCK_TABLE not in relation.name]
+        relations = [relation for relation in catalog.tables(first) if not own_tables.say_nothing(relation.qualified)]
         known = {
             relation.qualified: before[relation.qualified]
             for relation in relations
             if relation.qualified in before
             and relation.qualified not in maybe_written
-            and not inspection.is_ledger(relation.qualified)
+            and not own_tables.is_own(relation.qualified)
         }
         unread = [r for r in relations if r.qualified not in known and _is_in_scope(facts, r.qualified, maybe_written)]
         hashed = row_fingerprint.of_tables(opened, unread)
@@ -82,16 +81,16 @@ def written(run: Run, left: Facts) -> list[Written]:
 def not_known(left: Facts) -> list[str]:
     """Tables of which the run did not remember what it left: the proof had no time for them."""
     known = left.tables_after or {}
-    return sorted(name for name in left.existing if name not in known and _LOCK_TABLE not in name)
+    return sorted(name for name in left.existing if name not in known and not own_tables.say_nothing(name))
 
 
 def _compared(opened: Sequence[Session], left: Facts) -> list[Written]:
     first = opened[0]
     diff = SchemaFingerprint(objects=left.schema_after or {}).diff(schema_fingerprint.of_schema(first))
-    changed = state.without_ledger_lock([*diff.added, *diff.removed, *diff.changed])
+    changed = state.telling([*diff.added, *diff.removed, *diff.changed])
     found = [Written(what=f"{identity} was made, changed or dropped") for identity in changed]
     tables = left.tables_after or {}
-    relations = [r for r in catalog.tables(first) if _LOCK_TABLE not in r.name]
+    relations = [r for r in catalog.tables(first) if not own_tables.say_nothing(r.qualified)]
     hashed = row_fingerprint.of_tables(opened, [r for r in relations if r.qualified in tables])
     for name, now in hashed.items():
         then = tables[name]

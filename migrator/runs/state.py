@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 
-from migrator.backfills import ledger as backfill_ledger
 from migrator.errors import StepFailed
 from migrator.liquibase import ledger
+from migrator.plans import own_tables
 from migrator.postgres import catalog, row_fingerprint, schema_fingerprint, sequences
 from migrator.postgres.catalog import Relation
 from migrator.postgres.connect import PgSession
@@ -18,8 +18,6 @@ from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
-LEDGER_TABLES = ("databasechangelog", "databasechangeloglock", backfill_ledger.TABLE, backfill_ledger.RANGES)
-_SAY_NOTHING = ("databasechangeloglock", backfill_ledger.TABLE, backfill_ledger.RANGES)
 _COLUMN_GOES = {"drop", "rename", "type"}  # one of these stands in any SQL that takes a column away or converts it
 
 
@@ -95,11 +93,13 @@ def differences(run: Run, database: str | None = None) -> list[str]:
         if database is not None:
             before_schema, now = before_schema.as_restored(), now.as_restored()
         diff = before_schema.diff(now)
-        found += [f"{identity} is new" for identity in without_ledger_lock(diff.added)]
-        found += [f"{identity} is missing" for identity in without_ledger_lock(diff.removed)]
-        found += [f"{identity} differs" for identity in without_ledger_lock(diff.changed)]
+        found += [f"{identity} is new" for identity in telling(diff.added)]
+        found += [f"{identity} is missing" for identity in telling(diff.removed)]
+        found += [f"{identity} differs" for identity in telling(diff.changed)]
         relations = {r.qualified: r for r in catalog.tables(first)}
-        compared = [relations[name] for name in facts.tables_before if name in relations and not is_ledger_lock(name)]
+        compared = [
+            relations[name] for name in facts.tables_before if name in relations and not own_tables.say_nothing(name)
+        ]
         if database is not None:  # a restore refreshes materialized views, which may have been stale
             views = [relation.qualified for relation in compared if relation.kind == "m"]
             compared = [relation for relation in compared if relation.kind != "m"]
@@ -114,7 +114,7 @@ def differences(run: Run, database: str | None = None) -> list[str]:
             halfway = run.undoes and any(one.state == "undoing" for one in run.record.backfills)
             if run.others_write and name in facts.backfill_tables and not halfway:
                 run.not_proven(f"The rows of {name}: a backfill was taken back there, and others were writing them.")
-            elif run.others_write and name not in facts.named and not inspection.is_ledger(name):
+            elif run.others_write and name not in facts.named and not own_tables.is_own(name):
                 run.not_proven(f"The rows of {name}: they changed while users were let in, and no changeset names it.")
             elif before.rows != after.rows:
                 found.append(f"{name} has {after.rows} rows, had {before.rows}")
@@ -157,14 +157,9 @@ def wanted(relations: Sequence[Relation], names: Sequence[str] | None) -> list[R
     return [relation for relation in relations if relation.qualified in chosen]
 
 
-def without_ledger_lock(identities: Iterable[str]) -> list[str]:
-    return [identity for identity in identities if not is_ledger_lock(identity)]
-
-
-def is_ledger_lock(name: str) -> bool:
-    """Whether this is Liquibase's lock table, one of the tables in which backfills are kept, or an object of it."""
-    # Liquibase writes its lock row in every command; neither says anything of the database's state.
-    return any(one in name.lower() for one in _SAY_NOTHING)
+def telling(identities: Iterable[str]) -> list[str]:
+    """Those of the schema's objects that say something of the database's state."""
+    return [identity for identity in identities if not own_tables.say_nothing(identity)]
 
 
 def _reader(run: Run, database: str) -> PgSession:

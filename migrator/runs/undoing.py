@@ -12,7 +12,7 @@ from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Undoable
 from migrator.liquibase.session import Liquibase
-from migrator.plans import impact, obstacles, undo
+from migrator.plans import impact, obstacles, own_tables, undo
 from migrator.plans.impact import Impact
 from migrator.postgres import connect, schema_fingerprint
 from migrator.postgres.catalog import Relation
@@ -113,7 +113,7 @@ def compare_with_before(run: Run, session: Session) -> None:
     if before is None:
         return
     diff = SchemaFingerprint(objects=before).diff(schema_fingerprint.of_schema(session))
-    others = [one for one in (*diff.added, *diff.removed, *diff.changed) if not _is_ledgers(one)]
+    others = [one for one in (*diff.added, *diff.removed, *diff.changed) if not own_tables.are_in(one)]
     if not others:
         run.prove(f"The schema is what it was before run {run_id}, object by object.")
         return
@@ -186,7 +186,3 @@ def _changelogs(run: Run, chosen: Sequence[LedgerRow]) -> list[str]:
         if one not in named:
             named.append(one)
     return named
-
-
-def _is_ledgers(identity: str) -> bool:
-    return "databasechangelog" in identity.lower()

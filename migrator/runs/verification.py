@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from migrator.errors import VerificationFailed
 from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
-from migrator.plans import impact
+from migrator.plans import impact, own_tables
 from migrator.postgres import catalog, relation_state, row_fingerprint, schema_fingerprint, soundness
 from migrator.postgres.catalog import Relation
 from migrator.postgres.row_fingerprint import TableFingerprint
@@ -119,7 +119,7 @@ def _ledger_without(run: Run, session: Session) -> list[str]:
 def _dropped(run: Run, relations: Sequence[Relation]) -> list[str]:
     """A table that is gone is one that the undone changesets name; the report says how many rows went with it."""
     there = {relation.qualified for relation in relations}
-    gone = [name for name in run.facts.existing if name not in there and not inspection.is_ledger(name)]
+    gone = [name for name in run.facts.existing if name not in there and not own_tables.is_own(name)]
     for name in set(gone) & set(run.facts.named):
         was = (run.facts.tables_before or {}).get(name)
         if was is not None and was.rows:
@@ -142,7 +142,7 @@ def _schema(run: Run, session: Session) -> None:
     if run.facts.schema_before is None:
         return
     diff = SchemaFingerprint(objects=run.facts.schema_before).diff(after)
-    words = set(run.facts.words) | set(state.LEDGER_TABLES)
+    words = set(run.facts.words) | set(own_tables.NAMES)
     for kind, identities in (("appeared", diff.added), ("is gone", diff.removed), ("changed", diff.changed)):
         for identity in identities:
             if not inspection.is_named(identity, words):
@@ -162,7 +162,7 @@ def _surprises(run: Run) -> list[str]:
         for name in run.record.write_set
         if name in existed
         and name not in set(run.facts.named)
-        and not inspection.is_ledger(name)
+        and not own_tables.is_own(name)
         and not _is_expected(run, name)
     )
     if run.facts.unobserved:
@@ -213,7 +213,7 @@ def _unless_others(run: Run, problems: list[str]) -> list[str]:
 def _gone(run: Run, relations: Sequence[Relation]) -> list[str]:
     """Tables that were there before and are not now: what was dropped is in no write set."""
     now, named, words = {relation.qualified for relation in relations}, set(run.facts.named), set(run.facts.words)
-    gone = [name for name in run.facts.existing if name not in now and not inspection.is_ledger(name)]
+    gone = [name for name in run.facts.existing if name not in now and not own_tables.is_own(name)]
     if gone:
         run.not_proven(f"Rows of tables that were dropped or got another name: {', '.join(gone)}.")
     return [
@@ -241,7 +241,7 @@ def _rows_and_checks(run: Run, session: Session, relations: Sequence[Relation]) 
     written = set(run.record.write_set) | (set(run.facts.named) if run.facts.unobserved else set())
     with_dml = set(run.facts.written) | {name for name in written if _is_expected(run, name)}
     now = {relation.qualified: relation for relation in relations}
-    compared = [n for n in before if n in now and not inspection.is_ledger(n)]
+    compared = [n for n in before if n in now and not own_tables.is_own(n)]
     altered = [now[n] for n in compared if n in written and n not in with_dml]
     untouched: list[Relation] = []
     if run.record.proof.level == "full" or run.record.way is not Way.ATOMIC:

@@ -33,6 +33,10 @@ SCHEMA = {
     'table public."Odd name"': "COLUMNS (id)",
     "table public.databasechangelog": "COLUMNS (id)",
     "column public.databasechangelog.id": "text",
+    "table public.migrator_backfills": "COLUMNS (name)",
+    "column public.migrator_backfills.name": "text",
+    "index public.migrator_backfills_pkey": "CREATE UNIQUE INDEX ... ON public.migrator_backfills USING btree (name)",
+    "table public.migrator_backfill_ranges": "COLUMNS (name)",
     "schema public": "OWNER pg_database_owner",
 }
 
@@ -75,6 +79,8 @@ def test_partitions_do_not_count_unless_they_are_named() -> None:
         ("items_thing", {"constraint items_thing on public.items"}),
         ("Odd name", {'table public."Odd name"'}),
         ("databasechangelog", set()),
+        ("migrator_backfills", set()),
+        ("migrator_backfill_ranges", set()),
         ("type", set()),
         ("nothing", set()),
     ],

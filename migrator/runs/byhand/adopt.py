@@ -16,7 +16,7 @@ from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Changeset, ChangesetState
 from migrator.liquibase.session import Liquibase
-from migrator.plans import adoption, obstacles
+from migrator.plans import adoption, obstacles, own_tables
 from migrator.plans.adoption import Adoption
 from migrator.runs import liquibase_session
 from migrator.runs.byhand import refuse_if_at_work
@@ -27,7 +27,6 @@ LEDGER_FILE = "ledger-before.json"
 _TABLES = """
 SELECT c.relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^(pg_|information_schema$)'
-AND c.relname NOT IN ('databasechangelog', 'databasechangeloglock', 'migrator_backfills', 'migrator_backfill_ranges')
 """
 
 
@@ -49,7 +48,7 @@ def look(run: Run, changelog: str, *, tag: str | None) -> Adoption:
         obstacles.refuse(obstacles.of_pooler(target))
         rows = ledger.read(target, run.ledger_schema)
         holder = ledger.lock_holder(target, run.ledger_schema)
-        tables = {name or "" for (name,) in target.rows(_TABLES)}
+        tables = {name or "" for (name,) in target.rows(_TABLES)} - set(own_tables.NAMES)
     if holder is not None:
         raise Locked(
             f"Liquibase's changelog lock is set by {holder.locked_by} (since {holder.granted_at}).",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from migrator.backups.manifest import Manifest, TableState
 from migrator.config.models import Environment
 from migrator.errors import ConnectionFailed, Refused, StepFailed
+from migrator.plans import own_tables
 from migrator.postgres import catalog, connect, databases, row_fingerprint, schema_fingerprint
 from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
@@ -105,14 +106,14 @@ def _compared(run: Run, found: Manifest) -> Preview:
                 run.login, snapshot=snapshot or "", jobs=run.environment.backup.jobs, run_id=run.id
             ) as opened:
                 schema = schema_fingerprint.of_schema(opened[0])
-                relations = [r for r in catalog.tables(opened[0]) if not state.is_ledger_lock(r.qualified)]
+                relations = [r for r in catalog.tables(opened[0]) if not own_tables.say_nothing(r.qualified)]
                 now = row_fingerprint.of_tables(opened, relations)
                 objects = row_fingerprint.of_large_objects(opened[0]) if found.large_objects else None
     except (StepFailed, ConnectionFailed) as error:
         why = f"the database cannot be read as it is: {error.message}"
         return Preview(manifest=found, losses=(), schema_changes=(), not_seen=(why,))
     diff = SchemaFingerprint(objects=found.schema_objects).diff(schema)
-    changes = state.without_ledger_lock([*diff.added, *diff.removed, *diff.changed])
+    changes = state.telling([*diff.added, *diff.removed, *diff.changed])
     losses = _losses(now, found.tables)
     then = found.large_objects
     if objects is not None and then is not None and (objects.rows, objects.digest) != (then.rows, then.digest):
@@ -124,7 +125,7 @@ def _losses(now: Mapping[str, TableFingerprint], then: Mapping[str, TableState])
     """Equal tables are left out, and so are empty ones that are on one side only."""
     found = []
     for name in sorted({*now, *then}):
-        if state.is_ledger_lock(name):
+        if own_tables.say_nothing(name):
             continue
         here, there = now.get(name), then.get(name)
         if here is not None and there is not None and (here.rows, here.digest) == (there.rows, there.digest):

@@ -8,10 +8,10 @@ from migrator.errors import MigrationFailed, Place
 from migrator.liquibase import ledger
 from migrator.liquibase.models import ChangesetEvent, Updated
 from migrator.liquibase.session import Liquibase
+from migrator.plans import own_tables
 from migrator.postgres import fence, write_set
 from migrator.postgres.write_set import Counts
 from migrator.runs import ladder, liquibase_session, moving, pinned, segments
-from migrator.runs.inspection import is_ledger
 from migrator.runs.record import ChangesetRecord, StepName, TableRecord, Way
 from migrator.runs.run import Run
 from migrator.runs.segments import Segment
@@ -158,10 +158,10 @@ def _change(run: Run, liquibase: Liquibase, segment: Segment, counted: int | Non
 def _observe(run: Run, liquibase: Liquibase) -> None:
     """What backfills wrote in the held transaction is in the write set, and counted."""
     found = write_set.read(liquibase)
-    run.record.write_set = sorted({*run.record.write_set, *(name for name in found if not is_ledger(name))})
+    run.record.write_set = sorted({*run.record.write_set, *(name for name in found if not own_tables.is_own(name))})
     tables = {table.name: table for table in run.record.tables}
     for name, counts in write_set.counts(liquibase).items():
-        if not is_ledger(name):
+        if not own_tables.is_own(name):
             table = tables.setdefault(name, TableRecord(name=name))
             table.inserted, table.updated, table.deleted = counts.inserted, counts.updated, counts.deleted
     run.record.tables = [tables[name] for name in sorted(tables)]
@@ -186,10 +186,12 @@ def _record(run: Run, updated: Updated) -> None:
         changeset.status = _STATUSES.get(result.status, result.status)
         changeset.duration_s = result.duration_s
     run.facts.unobserved = sorted({*run.facts.unobserved, *updated.outside_transaction})
-    run.record.write_set = sorted({*run.record.write_set, *(name for name in updated.write_set if not is_ledger(name))})
+    run.record.write_set = sorted(
+        {*run.record.write_set, *(name for name in updated.write_set if not own_tables.is_own(name))}
+    )
     tables = {table.name: table for table in run.record.tables}
     for name, counts in updated.counts.items():
-        if is_ledger(name):
+        if own_tables.is_own(name):
             continue
         table = tables.setdefault(name, TableRecord(name=name))
         if run.record.way is not Way.ATOMIC and run.facts.applied:  # of this segment alone; held, they add up
