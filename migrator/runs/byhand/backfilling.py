@@ -235,6 +235,7 @@ def undo(
         _refuse_another(session, database, backfill.name)
         undone = None
         if has_begun:
+            _refuse_one_way(session, database, backfill)
             if captured is not None and backfill.undo_statement is not None:
                 capture.turn_back(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
             undone = undoing.undo(backfill, database.work, on_progress=on_progress, check=check)
@@ -334,6 +335,20 @@ def _refuse_half_undone(database: Database, entry: Entry | None) -> None:
             f"Backfill {entry.name} is being undone.",
             hint=f"Let that come to its end: migrator backfill undo {entry.name} --env {database.environment.name}",
             code="backfill_undoing",
+        )
+
+
+def _refuse_one_way(session: Session, database: Database, backfill: Backfill) -> None:
+    """Raises: Refused where rows that are taken back could not be moved again: what they came from is gone."""
+    gone = [one for one in inspection.look(session, backfill).problems if one.code == "statement"]
+    if gone:
+        raise Refused(
+            f"Backfill {backfill.name} can no longer be done ({gone[0].message}), so what it moved may be all there is "
+            "of these rows.",
+            hint="Undo first the changeset that took away the old: migrator rollback --count 1 --env "
+            f"{database.environment.name} --dry-run shows which ran last.",
+            code="backfill_one_way",
+            place=backfill.place,
         )
 
 

@@ -132,6 +132,16 @@ def test_undo_leaves_nothing_and_it_may_begin_again(project: Project) -> None:
     assert project.value(WRONG) == 0
 
 
+def test_undo_is_refused_once_the_old_is_gone(project: Project) -> None:
+    assert project.here("run", NAME).code == 0
+    assert project.here("finish", NAME).code == 0
+    project.execute("alter table member drop column name")
+    undone = project.here("undo", NAME, "--json")
+    assert (undone.code, undone.json["error"]["code"]) == (3, "backfill_one_way")
+    assert "migrator rollback" in undone.json["error"]["hint"]
+    assert project.value("select count(first_name) from member") == 300
+
+
 @pytest.mark.slow
 def test_trigger_that_a_killed_process_left_is_removed(project: Project) -> None:
     with closing(connect(project.login, role="backfill", run_id="killed")) as session:
