@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 from psycopg import sql
 
@@ -122,14 +123,21 @@ def _do(session: Session, deed: Deed, claim: Claim, size: int, proof: Proof) -> 
     end, walked = _end(session, deed.table, claim.bounds, size)
     batch = replace(claim, bounds=Bounds(low=claim.bounds.low, high=end))
     rows = 0 if end is None else _lock(session, deed, batch.bounds)
-    # before the rows: what it writes tells by which transaction the rows are written
-    _advance(session, deed, batch, rows=rows, walked=walked, done=walked < size)
+    through = partial(_advance, session, deed, batch, rows=rows, walked=walked, done=walked < size)
+    # Before the rows: what it writes tells by which transaction the rows are written. Where a function is called, which
+    # may end that transaction in spite of all, the cursor waits until it has not.
+    if deed.call is None:
+        through()
+    else:
+        _advance(session, deed, batch, rows=0, walked=0, done=False)
     written: frozenset[str] = frozenset()
     if rows:
         before = proof.before(session)
         _apply(session, deed, batch.bounds)
         proof.after(session, before, rows, batch)
         written = frozenset(name for name in write_set.read(session) if not ledger.is_backfill_ledger(name))
+    if deed.call is not None:
+        through()
     return Done(rows=rows, walked=walked, full=walked >= size, written=written)
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from migrator.backfills.definition import Backfill
@@ -49,21 +50,43 @@ def caller(backfill: Backfill, function: Function) -> Callable[[Session, str], N
         if not isinstance(session, PgSession):
             raise StepFailed(f"{backfill.python} wants a connection, which this session has not")
         [(before,)] = session.rows(_TRANSACTION)
-        with translated(f"{backfill.python} failed"), session.conn.cursor(row_factory=tuple_row) as cursor:
-            keys: list[tuple[object, ...]] = list(
-                cursor.execute(statement("SELECT * FROM ({}) AS keys", sql.SQL(keys_query)).encode())
-            )
-            with _kept_open(session.conn):
-                _called(backfill, function, session.conn, keys)
-        if session.rows(_TRANSACTION) != [(before,)]:
+        failed: StepFailed | None = None
+        keys: list[tuple[object, ...]] = []
+        try:
+            with translated(f"{backfill.python} failed"), session.conn.cursor(row_factory=tuple_row) as cursor:
+                keys += cursor.execute(statement("SELECT * FROM ({}) AS keys", sql.SQL(keys_query)).encode())
+                with _kept_open(session.conn):
+                    _called(backfill, function, session.conn, keys)
+        except StepFailed as error:
+            failed = error
+        if _is_over(session, before):
             raise MigrationFailed(
-                f"{backfill.file}: {backfill.python} ended the transaction of its batch: its rows may be in the"
-                " database, and the batch counts as not done.",
-                hint="Let it neither commit nor roll back; `with connection.transaction()` makes a savepoint.",
+                f"{backfill.file}: {backfill.python} ended the transaction of its batch, which counts as not done: what"
+                f" it did to rows {_from_to(keys)} may be in the database, and they are met again.",
+                hint="Let it neither commit nor roll back; `with connection.transaction()` makes a savepoint. See to"
+                " these rows before you go on.",
+                code="backfill_ended",
                 place=backfill.place,
-            )
+            ) from failed
+        if failed is not None:
+            raise failed
 
     return call
+
+
+def _is_over(session: PgSession, transaction: str | None) -> bool:
+    """Whether the function has ended it. One in which a statement failed is rolled back here, to be able to ask."""
+    if session.closed:  # whatever happened, nobody can ask any more
+        return False
+    if session.conn.info.transaction_status is TransactionStatus.INERROR:
+        session.execute("ROLLBACK")
+        return session.rows(statement(_FATE, sql.Literal(transaction))) != [("aborted",)]
+    return session.rows(_TRANSACTION) != [(transaction,)]
+
+
+def _from_to(keys: list[tuple[object, ...]]) -> str:
+    first, last = (", ".join(map(str, key)) for key in (keys[0], keys[-1]))
+    return f"from ({first}) to ({last})"
 
 
 def _called(backfill: Backfill, function: Function, conn: psycopg.Connection, keys: list[tuple[object, ...]]) -> None:
@@ -119,3 +142,4 @@ def _refused(backfill: Backfill, why: str) -> Refused:
 
 
 _TRANSACTION = "SELECT pg_current_xact_id()::text"
+_FATE = "SELECT pg_xact_status({}::xid8)"

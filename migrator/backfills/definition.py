@@ -69,7 +69,8 @@ class Backfill(Settings):
     """What is done for a batch: one statement that uses the relation `batch`, which has the key's columns."""
     python: Annotated[str, AfterValidator(_function)] | None = None
     """Instead of a statement, `module:function`: called with a psycopg connection, in the batch's transaction, and a
-    list of the batch's keys, a tuple each. The module is looked for beside the file first."""
+    list of the batch's keys, a tuple each. The module is looked for beside the file first. It must not end that
+    transaction: one that does is refused, and its batch counts as not done."""
     verify: Text
     """A query that returns what is wrong: no row when every row has been moved."""
     undo: Text | None = None

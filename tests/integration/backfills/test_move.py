@@ -184,6 +184,48 @@ def test_a_function_is_called_in_the_transaction_of_the_batch(stage: Stage, tmp_
     assert stage.verify(split).violations == 0
 
 
+ENDINGS = {
+    "and returns": "pass",
+    "and fails": "raise ValueError('too late')",
+    "and its next statement fails": "connection.execute('begin'); connection.execute('select 1 / 0')",
+    "and gives way to others": "connection.execute('begin'); connection.execute(GIVES_WAY)",
+    "and begins another": "connection.execute('begin')",
+}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [kind if kind == "and gives way to others" else pytest.param(kind, marks=pytest.mark.slow) for kind in ENDINGS],
+)
+def test_rows_of_a_function_that_ends_the_transaction_are_met_again(stage: Stage, tmp_path: Path, ending: str) -> None:
+    stage.execute(CUSTOMERS.format(rows=100))
+    stage.execute("create table careless (is_so bool); insert into careless values (true)")
+    stage.write(
+        tmp_path,
+        "names.py",
+        "GIVES_WAY = \"do $$ begin raise exception using errcode = 'lock_not_available'; end $$\"\n"
+        "UPDATE = \"update customer set first_name = split_part(name, ' ', 1) where id = any(%s)\"\n"
+        "def split(connection, keys):\n"
+        "    ids = [key[0] for key in keys]\n"
+        "    if connection.execute('update careless set is_so = false where is_so').rowcount:\n"
+        "        connection.execute(UPDATE, [ids[:10]])\n"
+        "        connection.execute('commit')\n"
+        f"        {ENDINGS[ending]}\n"
+        "        return\n"
+        "    connection.execute(UPDATE, [ids])\n",
+    )
+    split = backfill(statement=None, python="names:split", file=tmp_path / "a.backfill.toml", jobs=1)
+    with pytest.raises(
+        MigrationFailed, match=r"counts as not done: .* rows from \(3\) to \(300\) may be in the"
+    ) as said:
+        stage.move(split)
+    assert "makes a savepoint" in (said.value.hint or "")
+    assert stage.value("select count(first_name) from customer") == "10"
+    assert (stage.entry().rows_done, stage.entry().rows_walked) == (0, 0)
+    assert stage.move(split).rows == 100
+    assert stage.verify(split).violations == 0
+
+
 def test_inside_all_is_in_the_transaction_that_is_open(stage: Stage) -> None:
     stage.execute(CUSTOMERS.format(rows=300))
     split = backfill(inside=True, batch_rows=50)
