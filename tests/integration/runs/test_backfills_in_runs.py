@@ -7,12 +7,13 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from migrator.backfills import capture, definition, ledger
+from migrator.backfills import capture, definition, ledger, verifying
 from migrator.backfills.definition import Backfill
 from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.transactions import transaction
 from migrator.runs.record import Outcome, RunRecord, Way
 from tests.integration.runs.rehearsing import rehearse
+from tests.integration.runs.test_bluegreen import taken_back
 from tests.shop import Shop
 
 EXPAND = "\nalter table customer add column first_name text\n--rollback alter table customer drop column first_name"
@@ -35,6 +36,18 @@ MOVED = "select count(*) from customer where first_name = split_part(name, ' ', 
 
 def _backfill(shop: Shop, text: str = BACKFILL, **changed: str) -> None:
     shop.write("split-name.backfill.toml", text + "".join(f"{key} = {value}\n" for key, value in changed.items()))
+
+
+@contextmanager
+def _by_hand(shop: Shop) -> Iterator[tuple[PgSession, Backfill]]:
+    with closing(connect(shop.login, role="backfill", run_id="earlier")) as session:
+        yield session, definition.read(shop.folder / "split-name.backfill.toml")
+
+
+def _undone_before(shop: Shop) -> None:
+    with _by_hand(shop) as (session, backfill), transaction(session):
+        ledger.begin(session, None, backfill, table="public.customer", run_id="earlier")
+        ledger.change(session, None, backfill.name, ledger.State.UNDONE, only_from=[ledger.State.RUNNING])
 
 
 def _states(record: RunRecord) -> list[tuple[str, str]]:
@@ -109,6 +122,11 @@ def test_backfill_on_the_copy_of_a_bluegreen_run(shop: Shop) -> None:
     record = shop.run(shop.sql(EXPAND, FILLED), {"way": "bluegreen"})
     assert (record.outcome, record.way) == (Outcome.MIGRATED, Way.BLUEGREEN), (record.error, record.warnings)
     assert shop.value(MOVED) == shop.value("select count(*) from customer")
+    with _by_hand(shop) as (session, backfill):
+        assert verifying.verify(session, backfill, None).violations == 0
+    back = taken_back(shop, record)
+    assert back.outcome is Outcome.BROUGHT_BACK, ("what the ledger says is nothing that would be lost", back.error)
+    assert shop.dump() == before
 
 
 CONTRACT = """
@@ -153,8 +171,13 @@ def test_rollback_of_a_run_undoes_its_backfill_first(shop: Shop) -> None:
     before = shop.dump()
     done = shop.run(shop.sql(EXPAND, FILLED))
     assert done.outcome is Outcome.MIGRATED, (done.error, done.warnings)
+    with _by_hand(shop) as (session, backfill), transaction(session):
+        another = backfill.model_copy(update={"name": "another", "after": "base::shop"})
+        ledger.begin(session, None, another, table="public.product", run_id="later")
     record = shop.rollback(run_id=done.run_id)
     assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert any(one.startswith("The schema is what it was before") for one in record.proof.proven), record.proof
+    shop.execute("drop table migrator_backfills, migrator_backfill_ranges")
     assert _states(record) == [("split-name", "undone")]
     assert [line for line in shop.dump() if "databasechangelog" not in line] == [
         line for line in before if "databasechangelog" not in line
@@ -206,7 +229,9 @@ def test_backfill_that_came_later_is_told_where_no_changeset_is_pending(shop: Sh
 
 @pytest.mark.slow
 def test_rehearsal_does_what_changesets_behind_a_backfill_need(shop: Shop) -> None:
+    """Also where the database knows the backfill from an earlier time: that its ledger is gone then is no loss."""
     _backfill(shop)
+    _undone_before(shop)
     record = rehearse(shop, shop.sql(EXPAND, FILLED))
     assert record.passed, record.findings
     assert [leg.outcome for leg in record.legs] == ["migrated", "migrated", "migrated"]
@@ -242,18 +267,10 @@ def test_first_batch_that_fails_is_taken_back_without_a_restore(shop: Shop) -> N
     assert shop.dump() == before
 
 
-@contextmanager
-def _by_hand(shop: Shop) -> Iterator[tuple[PgSession, Backfill]]:
-    with closing(connect(shop.login, role="backfill", run_id="earlier")) as session:
-        yield session, definition.read(shop.folder / "split-name.backfill.toml")
-
-
 @pytest.mark.slow
 def test_trigger_goes_again_where_the_backfill_had_been_undone_before(shop: Shop) -> None:
     _backfill(shop)
-    with _by_hand(shop) as (session, backfill), transaction(session):
-        ledger.begin(session, None, backfill, table="public.customer", run_id="earlier")
-        ledger.change(session, None, backfill.name, ledger.State.UNDONE, only_from=[ledger.State.RUNNING])
+    _undone_before(shop)
     before = shop.dump()
     wrong = BACKFILL.replace("select id from customer where first_name", "select id from customer where no_such_column")
     _backfill(shop, wrong, capture='"trigger"')
