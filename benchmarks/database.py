@@ -11,7 +11,7 @@ from pathlib import Path
 from psycopg import sql
 
 from migrator.config.login import Login
-from migrator.liquibase.install import Jars
+from migrator.liquibase.jars import Jars
 from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.embedded import EmbeddedServer
 

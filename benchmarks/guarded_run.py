@@ -28,7 +28,7 @@ from contenders import Measured
 from database import Tools
 
 from migrator.config.login import Login
-from migrator.liquibase import install, java
+from migrator.liquibase import install, startup
 from migrator.liquibase.models import LiquibaseOptions
 from migrator.liquibase.session import Liquibase
 from migrator.postgres import client_tools
@@ -146,7 +146,7 @@ def found_tools() -> Tools:
     home = install.java_home(None)
     jars = install.jars_for(_VERSION, None, progress=say)
     say("training the JVM's start-up cache, where it is not")
-    if not java.train(jars, home):
+    if not startup.train(jars, home):
         say("this Java has no start-up cache: starts are slower")
     program = "java.exe" if sys.platform == "win32" else "java"
     return Tools(java=home / "bin" / program, jars=jars, pg_dump=client_tools.find(18).pg_dump)

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))  # started as a script
 import licences
 
-from migrator.liquibase import install
+from migrator.liquibase import jars
 
 LOCK = licences.ROOT / "requirements-run.lock"
 VERSION = "1.6"
@@ -61,7 +61,7 @@ def _licence(expression: str) -> dict[str, object]:
 
 def _jars() -> Iterator[dict[str, object]]:
     """Those of the version that is used unless another one is named; migrator fetches them and checks their SHA-256."""
-    for pin in install.pins(install.versions()[0]):
+    for pin in jars.pins(jars.versions()[0]):
         yield {
             "type": "library",
             "bom-ref": f"{pin.group}:{pin.artifact}:{pin.version}",

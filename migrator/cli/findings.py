@@ -65,10 +65,10 @@ def _python() -> Finding:
 
 def _java(settings: LiquibaseSettings) -> Finding:
     try:
-        from migrator.liquibase import install
+        from migrator.liquibase import install, java
 
         home = install.java_home(settings.java_home)
-        version = install.major_version(home)
+        version = java.major_version(home)
     except MigratorError as error:
         return failed("java", error)
     except ImportError:
@@ -85,13 +85,13 @@ def _java(settings: LiquibaseSettings) -> Finding:
 def _liquibase(settings: LiquibaseSettings) -> Finding:
     from platformdirs import user_cache_path
 
-    from migrator.liquibase import install
+    from migrator.liquibase import jars as liquibase
 
     try:
         if settings.home is not None:
-            jars = install.from_home(settings.home)
+            jars = liquibase.from_home(settings.home)
             return Finding(name="liquibase", status="ok", detail=f"Liquibase {jars.version} in {settings.home}")
-        pins = install.pins(settings.version)
+        pins = liquibase.pins(settings.version)
     except MigratorError as error:
         return failed("liquibase", error)
     folder = user_cache_path("migrator") / "liquibase" / settings.version

@@ -125,7 +125,7 @@ class ChangesetEvent:
     status: str | None = None  # of `ran`: executed, reran, mark_ran, failed_ignored
     duration_s: float | None = None
     message: str | None = None
-    measured: Mapping[str, object] | None = None  # of `measured`; see migrator.liquibase.measured
+    measured: Mapping[str, object] | None = None  # of `measured`; see migrator.liquibase.worker.measured
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from migrator.config.login import Login
-from migrator.errors import (
-    ConnectionFailed,
-    MigrationFailed,
-    MigratorError,
-    Place,
-    Refused,
-    StepFailed,
-    ToolFailed,
-    TransactionLost,
-)
+from migrator.errors import MigrationFailed, Refused, ToolFailed
 from migrator.failpoints import Effect, doing, effect
-from migrator.liquibase import java
-from migrator.liquibase.install import Jars
+from migrator.liquibase import answers, startup
+from migrator.liquibase.answers import Answers
+from migrator.liquibase.exchange import Exchange
+from migrator.liquibase.jars import Jars
 from migrator.liquibase.models import (
     Changeset,
     ChangesetEvent,
-    ChangesetResult,
-    ChangesetState,
     Connected,
     Held,
     LiquibaseOptions,
@@ -36,7 +24,6 @@ from migrator.liquibase.models import (
     Undoable,
     Updated,
 )
-from migrator.liquibase.source import Lines
 from migrator.postgres import write_set
 from migrator.postgres.session import Row
 from migrator.processes import Child
@@ -52,16 +39,16 @@ class Liquibase:
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self._sent = 0
-        self._lines = Lines(Path())
-        self._files: dict[str, str | None] = {}
+        self._answers = Answers()
+        self._exchange = Exchange(child, self._answers.error)
+        self._call = self._exchange.call
 
     @classmethod
     def start(cls, jars: Jars, java_home: Path, *, log: Path, heap_mb: int = 256) -> Liquibase:
         """The worker is starting; nothing waits for it until the first call. Raises: ToolFailed."""
-        java.train_in_background(jars, java_home)
-        argv = java.worker_argv(jars, java_home, heap_mb=heap_mb)
-        return cls(Child.start(argv, env=java.worker_env(java_home), log=log))
+        startup.train_in_background(jars, java_home)
+        argv = startup.worker_argv(jars, java_home, heap_mb=heap_mb)
+        return cls(Child.start(argv, env=startup.worker_env(java_home), log=log))
 
     @property
     def pid(self) -> int:
@@ -85,7 +72,7 @@ class Liquibase:
 
         Raises: ConnectionFailed; ToolFailed when the worker is gone.
         """
-        self._lines = Lines(options.root)
+        self._answers.find_files_below(options.root)
         secret = login.settled().secret()
         answer = self._call(
             "connect",
@@ -173,16 +160,14 @@ class Liquibase:
         Raises: Refused when the changelog cannot be read or is not valid.
         """
         answer = self._call("changesets", timeout_s=_READ_S, changelog=changelog, preconditions=preconditions)
-        found = [self._changeset(fields) for fields in answer["changesets"]]
-        self._files |= {changeset.key: changeset.file for changeset in found}
-        return found
+        return self._answers.changesets(answer)
 
     def offline_changesets(self, changelog: str, *, options: LiquibaseOptions, server_major: int) -> list[Changeset]:
         """Every changeset of the changelog as an empty PostgreSQL of that version would see it. Needs no connection.
 
         Not on a worker that is connected. Raises: Refused when the changelog cannot be read or is not valid.
         """
-        self._lines = Lines(options.root)
+        self._answers.find_files_below(options.root)
         answer = self._call(
             "offline_changesets",
             timeout_s=_START_S + _READ_S,
@@ -190,7 +175,7 @@ class Liquibase:
             options=_sent(options),
             server_major=server_major,
         )
-        return [self._changeset(fields) for fields in answer["changesets"]]
+        return self._answers.changesets(answer)
 
     @effect(Effect.UPDATE)
     def update(
@@ -242,17 +227,7 @@ class Liquibase:
         Raises: Refused when a changelog cannot be read.
         """
         answer = self._call("undoable", timeout_s=_READ_S, changelogs=_several(changelog), count=count)
-        return [
-            Undoable(
-                **{
-                    **fields,
-                    "statements": tuple(fields.get("statements", ())),
-                    "forward": tuple(fields.get("forward", ())),
-                    "tables": frozenset(fields.get("tables", ())),
-                }
-            )
-            for fields in answer["changesets"]
-        ]
+        return [answers.undoable(fields) for fields in answer["changesets"]]
 
     def rollback_count_sql(self, changelog: str | Sequence[str], count: int) -> str:
         """The SQL that `rollback_count` would run. Writes nothing.
@@ -293,61 +268,12 @@ class Liquibase:
 
         try:
             answer = self._call(operation, timeout_s=timeout_s, on_event=note, **fields)
-            with self._understanding():
-                return _updated(answer)
+            with self._exchange.understanding():
+                return answers.updated(answer)
         except ToolFailed as error:
             raise self._without_worker(error, last, timeout_s) from error
         except Refused as error:
             raise MigrationFailed(error.message, code=error.code) from error
-
-    def _call(
-        self,
-        operation: str,
-        *,
-        timeout_s: float,
-        on_event: Callable[[ChangesetEvent], None] = lambda _: None,
-        **fields: Any,
-    ) -> dict[str, Any]:
-        self._sent += 1
-        deadline = time.monotonic() + timeout_s
-        self._child.send({"id": self._sent, "op": operation, **fields})
-        while True:
-            try:
-                message = self._child.receive(max(0.0, deadline - time.monotonic()))
-            except ToolFailed as error:
-                if error.code == "timeout":
-                    self._child.kill()  # its answer would be taken for that of a later call
-                raise
-            with self._understanding():
-                java = str(message["error"]["message"]) if message["id"] == 0 else None
-                is_ours = message["id"] == self._sent
-                event = ChangesetEvent(**message["event"]) if is_ours and "event" in message else None
-            if java is not None:
-                raise ToolFailed(java, code="java")
-            if event is not None:
-                on_event(event)
-            elif is_ours:
-                with self._understanding():
-                    return self._answer(message)
-
-    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        if "error" in message:
-            self._raise(message["error"])
-        answer = message["ok"]
-        if not isinstance(answer, dict):
-            raise TypeError("it is no object")
-        return answer
-
-    @contextmanager
-    def _understanding(self) -> Iterator[None]:
-        """Raises: ToolFailed, code `protocol`, for an answer that is none; the worker is dead then."""
-        try:
-            yield
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self._child.kill()
-            raise ToolFailed(
-                f"Liquibase's worker gave an answer that is none ({type(error).__name__}: {error})", code="protocol"
-            ) from error
 
     def _unless_gone(self, operation: str) -> None:
         try:
@@ -356,66 +282,16 @@ class Liquibase:
             if error.code != "gone":
                 raise
 
-    def _changeset(self, fields: dict[str, Any]) -> Changeset:
-        changeset = Changeset(
-            **{
-                **fields,
-                "state": ChangesetState(fields["state"]),
-                "statements": tuple(fields.get("statements", ())),
-                "origins": tuple(fields.get("origins", ())),
-                "rollback": tuple(fields.get("rollback", ())),
-                "tables": frozenset(fields.get("tables", ())),
-                "changes": tuple(fields.get("changes", ())),
-            }
-        )
-        if changeset.state not in {ChangesetState.PENDING, ChangesetState.CHANGED}:
-            return changeset
-        line = self._lines.of(changeset.file, changeset_id=changeset.id, author=changeset.author)
-        return replace(changeset, line=line)
-
-    def _place(self, key: str | None, sqlstate: str | None = None) -> Place:
-        if key is None:
-            return Place(sqlstate=sqlstate)
-        path, changeset_id, author = [*key.split("::", 2), "", ""][:3]
-        file = self._files.get(key) or path
-        line = self._lines.of(file, changeset_id=changeset_id, author=author)
-        return Place(changeset=key, file=file, line=line, sqlstate=sqlstate)
-
-    def _raise(self, error: dict[str, Any]) -> NoReturn:
-        kind, code, sqlstate = error["kind"], error["code"], error["sqlstate"]
-        place = self._place(error["changeset"], sqlstate)
-        message = error["message"] + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
-        if place.changeset:
-            where = f" ({place.file}:{place.line})" if place.line else ""
-            message = f"changeset {place.changeset}{where}: {message}"
-        match kind:
-            case "connection":
-                raise ConnectionFailed(f"Liquibase cannot connect: {message}", code=code)
-            case "sql":
-                raise StepFailed(message, code=code or "sql")
-            case "changelog":
-                raise Refused(f"the changelog cannot be used: {message}", code=code or "changelog", place=place)
-            case "locked":
-                raise MigrationFailed(
-                    message,
-                    code="liquibase_lock",
-                    hint="Another Liquibase holds the changelog lock, or one died holding it.",
-                )
-            case "lost":
-                raise TransactionLost(message, committed=error["committed"], place=place)
-            case "migration":
-                hint = "Correct it, or the data that it met, and run again." if place.changeset else None
-                raise MigrationFailed(message, code=code, place=place, hint=hint)
-            case _:
-                raise MigratorError(f"Liquibase's worker: {message}")
-
     def _without_worker(self, error: ToolFailed, last: ChangesetEvent, timeout_s: float) -> MigrationFailed:
-        running = f"{last.path}::{last.id}::{last.author}" if last.kind == "will_run" else None
+        place = self._answers.place(f"{last.path}::{last.id}::{last.author}" if last.kind == "will_run" else None)
         if error.code == "timeout":
             message = f"the migration took longer than {timeout_s:g} s and was stopped"
-            return MigrationFailed(message, code="timeout", place=self._place(running))
+            return MigrationFailed(message, code="timeout", place=place)
         return MigrationFailed(
-            f"Liquibase's worker died: {error.message}", code="worker_gone", hint=error.hint, place=self._place(running)
+            f"Liquibase's worker died: {error.message}",
+            code="worker_gone",
+            hint=error.hint,
+            place=place,
         )
 
 
@@ -430,19 +306,6 @@ def _sent(options: LiquibaseOptions) -> dict[str, Any]:
         "ledger_table": options.ledger_table,
         "lock_table": options.lock_table,
     }
-
-
-def _updated(answer: dict[str, Any]) -> Updated:
-    return Updated(
-        changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
-        write_set=frozenset(answer["write_set"]),
-        counts={
-            name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
-            for name, (inserted, updated, deleted) in answer["counts"].items()
-        },
-        outside_transaction=tuple(answer["outside_transaction"]),
-        savepoints=answer["savepoints"],
-    )
 
 
 def _several(changelog: str | Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import ConfigError, ToolFailed
-from migrator.liquibase import install, java
+from migrator.liquibase import install, java, startup
+from migrator.liquibase import jars as pinned
 from tests.integration.liquibase_fixtures import VERSIONS
 
 
@@ -27,11 +28,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pinned_jars_are_used_without_asking_the_network(
     cache: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install, "_fetch", no_network)
+    monkeypatch.setattr(pinned, "_fetch", no_network)
     said: list[str] = []
     jars = install.ensure(version, cache, said.append)
     assert said == []
-    assert len(jars.paths) == len(install.pins(version)) == 9
+    assert len(jars.paths) == len(pinned.pins(version)) == 9
     assert all(path.is_file() for path in jars.paths)
 
 
@@ -51,16 +52,16 @@ def test_damaged_and_missing_jars_are_fetched_again(cache: Path) -> None:
     assert missing.is_file()
     assert "2 files" in said[0]
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in jars.paths)
-    trained = java.aot_cache(jars, install.java_home(None))
+    trained = startup.aot_cache(jars, install.java_home(None))
     assert trained is not None
     assert trained.is_file()
     assert [path.name for path in trained.parent.iterdir()] == [trained.name]
 
 
 def test_jar_with_another_checksum_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pin = install.pins("5.0.4")[6]
-    wrong = install.Pin(group=pin.group, artifact=pin.artifact, version=pin.version, sha256="0" * 64)
-    monkeypatch.setattr(install, "pins", lambda _: (wrong,))
+    pin = pinned.pins("5.0.4")[6]
+    wrong = pinned.Pin(group=pin.group, artifact=pin.artifact, version=pin.version, sha256="0" * 64)
+    monkeypatch.setattr(pinned, "pins", lambda _: (wrong,))
     before = (cache / "liquibase" / "5.0.4" / pin.file_name).read_bytes()
     with pytest.raises(ToolFailed) as caught:
         install.ensure("5.0.4", cache)
@@ -69,8 +70,8 @@ def test_jar_with_another_checksum_is_not_kept(cache: Path, monkeypatch: pytest.
 
 
 def test_jar_that_does_not_exist_is_one_readable_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    none = install.Pin(group="org.liquibase", artifact="liquibase-core", version="0.0.0-none", sha256="0" * 64)
-    monkeypatch.setattr(install, "pins", lambda _: (none,))
+    none = pinned.Pin(group="org.liquibase", artifact="liquibase-core", version="0.0.0-none", sha256="0" * 64)
+    monkeypatch.setattr(pinned, "pins", lambda _: (none,))
     with pytest.raises(ToolFailed) as caught:
         install.ensure("5.0.4", cache)
     assert caught.value.code == "download"
@@ -80,8 +81,8 @@ def test_jar_that_does_not_exist_is_one_readable_line(cache: Path, monkeypatch: 
 def test_training_that_fails_is_never_an_error(cache: Path, tmp_path: Path) -> None:
     jars = install.ensure("5.0.4", cache)
     (tmp_path / "aot").write_text("in the way")
-    broken = install.Jars(version="5.0.4", paths=jars.paths, digest=jars.digest, cache_dir=tmp_path)
-    assert java.train(broken, install.java_home(None)) is False
+    broken = pinned.Jars(version="5.0.4", paths=jars.paths, digest=jars.digest, cache_dir=tmp_path)
+    assert startup.train(broken, install.java_home(None)) is False
 
 
 def test_unknown_version_names_the_known_ones(tmp_path: Path) -> None:
@@ -91,20 +92,20 @@ def test_unknown_version_names_the_known_ones(tmp_path: Path) -> None:
 
 def test_installed_liquibase_is_used_as_it_is(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="liquibase-core"):
-        install.from_home(tmp_path)
+        pinned.from_home(tmp_path)
     shutil.copytree(cache / "liquibase" / "4.33.0", tmp_path / "internal" / "lib")
-    jars = install.from_home(tmp_path)
+    jars = pinned.from_home(tmp_path)
     assert jars.version == "4.33.0"
     assert len(jars.paths) == 9
     (tmp_path / "internal" / "lib" / "postgresql-42.7.8.jar").unlink()
     with pytest.raises(ConfigError, match="driver"):
-        install.from_home(tmp_path)
+        pinned.from_home(tmp_path)
 
 
 def test_folder_that_is_no_java_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no Java runtime"):
         install.java_home(tmp_path)
-    library = install.jvm_library(tmp_path)
+    library = java.jvm_library(tmp_path)
     library.parent.mkdir(parents=True)
     library.touch()
     (tmp_path / "release").write_text('JAVA_VERSION="11.0.2"\n')

@@ -15,7 +15,7 @@ import pytest
 
 from migrator.config.login import Login, Secret
 from migrator.errors import MigrationFailed, ToolFailed
-from migrator.liquibase import install, java
+from migrator.liquibase import install, startup
 from migrator.liquibase.models import ChangesetEvent, LiquibaseOptions
 from migrator.liquibase.session import Liquibase
 from tests.integration.liquibase_fixtures import VERSIONS, Project, Worker
@@ -171,13 +171,13 @@ def test_environment_of_the_worker_holds_no_more_than_it_needs(project: Project)
     environment = Path(f"/proc/{project.liquibase.pid}/environ").read_bytes().split(b"\0")
     names = {entry.split(b"=")[0].decode() for entry in environment if entry}
     names = {name for name in names if not name.startswith("MIGRATOR")}  # the parent's process id
-    assert names <= {*java.worker_env(Path("/x")), "LC_CTYPE"}
+    assert names <= {*startup.worker_env(Path("/x")), "LC_CTYPE"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_six_operations_take_little_time_once_the_cache_is_trained(project: Project, version: str) -> None:
     jars, home = install.jars_for(version, None), install.java_home(None)
-    assert java.train(jars, home)
+    assert startup.train(jars, home)
     changelog = project.sql("\ncreate table t(id int primary key);", "\ninsert into t values (1);")
     options = LiquibaseOptions(version=version, root=project.root)
     began = time.monotonic()

@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from migrator.errors import ToolFailed
-from migrator.liquibase import install
-from migrator.liquibase.install import Pin
+from migrator.liquibase import jars
+from migrator.liquibase.jars import Pin
 
 TEXT = b"a jar"
 PIN = Pin(group="g", artifact="a", version="1", sha256=hashlib.sha256(TEXT).hexdigest())
@@ -23,10 +23,10 @@ def fetch(monkeypatch: pytest.MonkeyPatch, folder: Path, errors: list[Exception]
         (staging / "fetched").write_bytes(TEXT)
         return staging / "fetched"
 
-    monkeypatch.setattr(install, "_resolve", resolve)
-    monkeypatch.setattr(install, "_LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(jars, "_resolve", resolve)
+    monkeypatch.setattr(jars, "_LONGEST_PAUSE_S", 0.0)
     (folder / "staging").mkdir()
-    install._fetch(PIN, folder / "staging", folder)
+    jars._fetch(PIN, folder / "staging", folder)
 
 
 def test_a_passing_error_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

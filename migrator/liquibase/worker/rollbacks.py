@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from migrator.liquibase.status import Status
+from migrator.liquibase.worker.changes import Changes
 
 
 class Rollbacks:
     """Answers for one database."""
 
-    def __init__(self, database: Any, status: Status) -> None:
+    def __init__(self, database: Any, changes: Changes) -> None:
         import jpype
 
         self._database = database
-        self._status = status
+        self._changes = changes
         self._generator = jpype.JClass("liquibase.sqlgenerator.SqlGeneratorFactory").getInstance()
 
     def of(self, changeset: Any) -> tuple[list[str], set[str]]:
         """What undoing it would run, as SQL where Liquibase can say, and the tables in its structured changes."""
         changes = list(changeset.getRollback().getChanges())
-        tables: set[str] = set()
-        for change in changes:
-            tables |= self._status.tables_of(change)
         if changes:
-            return self._status.statements_of(changes), tables
-        return self._generated(list(changeset.getChanges())[::-1]), tables
+            return self._changes.statements(changes), self._changes.tables(changes)
+        return self._generated(list(changeset.getChanges())[::-1]), set()
+
+    def exist(self, changeset: Any) -> bool:
+        """Whether it can be undone: it says how, or Liquibase knows it of each of its changes."""
+        import jpype
+
+        try:
+            return bool(changeset.supportsRollback(self._database))
+        except jpype.JException:
+            return False
 
     def _generated(self, changes: list[Any]) -> list[str]:
         import jpype

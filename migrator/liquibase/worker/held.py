@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from migrator.liquibase import connection
-from migrator.liquibase.failures import Failure, causes, sqlstate_of
-from migrator.liquibase.measured import Measuring
-from migrator.liquibase.watched import PassedOn, WriteSet, state
+from migrator.liquibase.worker import connection
+from migrator.liquibase.worker.failures import Failure, causes, sqlstate_of
+from migrator.liquibase.worker.measured import Measuring
+from migrator.liquibase.worker.watched import PassedOn, WriteSet, state
 
 NOT_IN_ONE_TRANSACTION = {
     "25001": 'it must run outside a transaction block; such a changeset says runInTransaction="false"',

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from migrator.liquibase.events import ChangesetListener, key
-from migrator.liquibase.failures import Failure
-from migrator.liquibase.held import NOT_IN_ONE_TRANSACTION, HeldConnection
-from migrator.liquibase.watched import WatchedConnection
+from migrator.liquibase.worker.events import ChangesetListener, key
+from migrator.liquibase.worker.failures import Failure
+from migrator.liquibase.worker.held import NOT_IN_ONE_TRANSACTION, HeldConnection
+from migrator.liquibase.worker.watched import WatchedConnection
 
 
 def of(reported: Failure, front: HeldConnection | WatchedConnection, listener: ChangesetListener) -> Failure:

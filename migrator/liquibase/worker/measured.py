@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from migrator.liquibase import connection
-from migrator.liquibase.failures import Failure
+from migrator.liquibase.worker import connection
+from migrator.liquibase.worker.failures import Failure
 from migrator.postgres import measuring
 from migrator.postgres.measuring import ACCESS_EXCLUSIVE, MODES, SHARE_UPDATE, Changes, Held, Look, Relation
 

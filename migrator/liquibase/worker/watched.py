@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrator.liquibase import connection
-from migrator.liquibase.measured import Measuring
+from migrator.liquibase.worker import connection
+from migrator.liquibase.worker.measured import Measuring
 from migrator.postgres.write_set import Counts
 
 

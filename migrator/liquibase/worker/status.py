@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
-from migrator.liquibase.events import identity, key
-from migrator.liquibase.failures import Failure, from_java
-from migrator.liquibase.preconditions import Preconditions
-from migrator.liquibase.rollbacks import Rollbacks
+from migrator.liquibase.worker.changes import Changes
+from migrator.liquibase.worker.events import identity, key
+from migrator.liquibase.worker.failures import Failure, from_java
+from migrator.liquibase.worker.preconditions import Preconditions
+from migrator.liquibase.worker.rollbacks import Rollbacks
 
-_TABLE_FIELD = re.compile(r"table_?name$", re.IGNORECASE)
-_REFERENCE = re.compile(r"^\s*((?:\"[^\"]+\"|[^\s(.\"]+)(?:\.(?:\"[^\"]+\"|[^\s(.\"]+))?)\s*\(")
 _SQL_PRECONDITIONS = {"sqlCheck", "rowCount", "tableIsEmpty", "customPrecondition", "expectedQuotingStrategy"}
 _COMPOSITE = {"not", "or"}
 
@@ -42,12 +39,8 @@ class Status:
         self._dbms = jpype.JClass(filters + "DbmsChangeSetFilter")(database)
         self._ignore = jpype.JClass(filters + "IgnoreChangeSetFilter")()
         self._should_run = jpype.JClass(filters + "ShouldRunChangeSetFilter")(database) if has_ledger else None
-        self._generator = jpype.JClass("liquibase.sqlgenerator.SqlGeneratorFactory").getInstance()
-        self._raw_sql = jpype.JClass("liquibase.change.AbstractSQLChange")
-        self._targeted = jpype.JClass("liquibase.change.DbmsTargetedChange")
-        self._database_list = jpype.JClass("liquibase.database.DatabaseList")
-        self._serializable = jpype.JClass("liquibase.serializer.LiquibaseSerializable")
-        self._rollbacks = Rollbacks(database, self)
+        self._changes = Changes(database)
+        self._rollbacks = Rollbacks(database, self._changes)
         self._preconditions = preconditions
         self._ran = {str(row.toString()): row for row in database.getRanChangeSetList()} if has_ledger else {}
 
@@ -126,60 +119,14 @@ class Status:
 
     def _detail(self, changeset: Any) -> dict[str, Any]:
         self._validate(changeset)
-        written = self._written(changeset.getChanges())
+        written = self._changes.written(changeset.getChanges())
         return {
-            "has_rollback": self.has_rollback(changeset),
+            "has_rollback": self._rollbacks.exist(changeset),
             "statements": [statement for _, statement in written],
             "origins": [change for change, _ in written],
             "rollback": self._rollbacks.of(changeset)[0],
-            "tables": sorted(self.tables(changeset)),
+            "tables": sorted(self._changes.tables(changeset.getChanges())),
         }
-
-    def has_rollback(self, changeset: Any) -> bool:
-        """Whether it can be undone: it says how, or Liquibase knows it of each of its changes."""
-        import jpype
-
-        try:
-            return bool(changeset.supportsRollback(self._database))
-        except jpype.JException:
-            return False
-
-    def tables(self, changeset: Any) -> set[str]:
-        """The names of tables in its structured changes, as written there."""
-        found: set[str] = set()
-        for change in changeset.getChanges():
-            found |= self.tables_of(change)
-        return found
-
-    def statements(self, changeset: Any) -> list[str]:
-        """The SQL that the changeset would run; empty when Liquibase cannot generate all of it."""
-        return self.statements_of(changeset.getChanges())
-
-    def statements_of(self, changes: Iterable[Any]) -> list[str]:
-        """The SQL of these changes, in order; empty when Liquibase cannot generate all of it."""
-        return [statement for _, statement in self._written(changes)]
-
-    def _written(self, changes: Iterable[Any]) -> list[tuple[int, str]]:
-        """Each statement with the number of the change that it is of, counted from 0."""
-        import jpype
-
-        found: list[tuple[int, str]] = []
-        for number, change in enumerate(changes):
-            if self._is_for_another_dbms(change):
-                continue
-            try:
-                generated = [str(sql.toSql()) for sql in self._generator.generateSql(change, self._database)]
-            except jpype.JException:
-                if not isinstance(change, self._raw_sql) or change.getSql() is None:
-                    return []
-                generated = [str(change.getSql())]
-            found += [(number, statement) for statement in generated]
-        return found
-
-    def _is_for_another_dbms(self, change: Any) -> bool:
-        if not isinstance(change, self._targeted) or change.getDbms() is None:
-            return False
-        return not self._database_list.definitionMatches(change.getDbms(), self._database, True)
 
     def _validate(self, changeset: Any) -> None:
         import jpype
@@ -194,34 +141,6 @@ class Status:
                 raise failure from error
             if errors:
                 raise Failure("changelog", "; ".join(errors), changeset=key(identity(changeset)))
-
-    def tables_of(self, part: Any) -> set[str]:
-        found: set[str] = set()
-        fields = {str(name) for name in part.getSerializableFields()}
-        for name in fields:
-            value = part.getSerializableFieldValue(name)
-            if value is None:
-                continue
-            if isinstance(value, self._serializable):
-                found |= self.tables_of(value)
-            elif hasattr(value, "iterator"):
-                for item in value:
-                    if isinstance(item, self._serializable):
-                        found |= self.tables_of(item)
-            elif _TABLE_FIELD.search(name):
-                schema_field = _TABLE_FIELD.sub("TableSchemaName", name)
-                schema = next(
-                    (
-                        part.getSerializableFieldValue(candidate)
-                        for candidate in (schema_field, "schemaName")
-                        if candidate in fields and (name == "tableName" or candidate == schema_field)
-                    ),
-                    None,
-                )
-                found.add(f"{schema}.{value}" if schema is not None else str(value))
-            elif name == "references" and (match := _REFERENCE.match(str(value))):
-                found.add(match.group(1))
-        return found
 
     @staticmethod
     def _unknown(row: Any) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from migrator.liquibase.commands import Commands
-from migrator.liquibase.failures import Failure, from_java
+from migrator.liquibase.worker.commands import Commands
+from migrator.liquibase.worker.failures import Failure, from_java
 from migrator.processes import die_with_parent
 
 _OPERATIONS = (
@@ -114,7 +114,7 @@ def main() -> None:
     channel = Channel(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     if settings["train"]:
-        from migrator.liquibase.training import train
+        from migrator.liquibase.worker.training import train
 
         start_jvm(settings)
         train(settings["jars"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from migrator.liquibase import jdbc
-from migrator.liquibase.failures import Failure, from_java
+from migrator.liquibase.worker import jdbc
+from migrator.liquibase.worker.failures import Failure, from_java
 
 _SERVER_14, _SERVER_17 = 140000, 170000
 

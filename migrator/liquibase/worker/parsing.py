@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from migrator.liquibase import status
-from migrator.liquibase.failures import from_java, sqlstate_of
+from migrator.liquibase.worker import status
+from migrator.liquibase.worker.failures import from_java, sqlstate_of
 
 COMPANION = ".rollback.sql"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrator.liquibase.events import identity
-from migrator.liquibase.rollbacks import Rollbacks
-from migrator.liquibase.status import Status
+from migrator.liquibase.worker.changes import Changes
+from migrator.liquibase.worker.events import identity
+from migrator.liquibase.worker.rollbacks import Rollbacks
+from migrator.liquibase.worker.status import Status
 
 
 class Undoing:
@@ -16,7 +17,8 @@ class Undoing:
         self._database = database
         self._changelog = changelog
         self._status = status
-        self._rollbacks = Rollbacks(database, status)
+        self._changes = Changes(database)
+        self._rollbacks = Rollbacks(database, self._changes)
 
     def of(self, count: int) -> list[dict[str, Any]]:
         """The `count` newest rows."""
@@ -35,15 +37,16 @@ class Undoing:
         if not found:
             return answer
         changeset = found[0]
+        changes = changeset.getChanges()
         statements, tables = self._rollbacks.of(changeset)
-        forward = self._status.statements(changeset)
+        forward = self._changes.statements(changes)
         return answer | {
             "path": identity(changeset)["path"],
             "left_out": self._status.left_out(changeset),
             "changed": row.getLastCheckSum() is not None and not changeset.isCheckSumValid(row.getLastCheckSum()),
             "run_in_transaction": bool(changeset.isRunInTransaction()),
-            "has_rollback": self._status.has_rollback(changeset),
+            "has_rollback": self._rollbacks.exist(changeset),
             "statements": statements,
-            "tables": sorted(tables | self._status.tables(changeset)),
+            "tables": sorted(tables | self._changes.tables(changes)),
             "forward": forward,
         }

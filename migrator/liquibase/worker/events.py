@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from migrator.liquibase.failures import Failure, from_java
+from migrator.liquibase.worker.failures import Failure, from_java
 
 _STATUS = {"EXECUTED": "executed", "RERAN": "reran", "MARK_RAN": "mark_ran", "FAILED": "failed_ignored"}
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrator.liquibase.engine import project_scope
-from migrator.liquibase.failures import from_java
-from migrator.liquibase.parsing import Parsing
-from migrator.liquibase.status import Status
+from migrator.liquibase.worker.engine import project_scope
+from migrator.liquibase.worker.failures import from_java
+from migrator.liquibase.worker.parsing import Parsing
+from migrator.liquibase.worker.status import Status
 
 
 def changesets(changelog: str, *, options: dict[str, Any], server_major: int) -> list[dict[str, Any]]:

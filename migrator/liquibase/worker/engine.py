@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from migrator.liquibase.failures import from_java
-from migrator.liquibase.held import HeldConnection
-from migrator.liquibase.parsing import Parsing
-from migrator.liquibase.watched import WatchedConnection
+from migrator.liquibase.worker.failures import from_java
+from migrator.liquibase.worker.held import HeldConnection
+from migrator.liquibase.worker.parsing import Parsing
+from migrator.liquibase.worker.watched import WatchedConnection
 
 
 @contextmanager
