@@ -8,9 +8,7 @@ It stays after the last batch, until the contract is closed: rows that come late
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,16 +16,16 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from migrator.backfills import capture_function
+from migrator.backfills import capturable, capture_function
+from migrator.backfills.capturable import Definer
 from migrator.backfills.capture_function import Deeds, Source
-from migrator.errors import Refused, StepFailed
+from migrator.errors import StepFailed
 from migrator.failpoints import Effect, effect
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import (
     LOCK_NOT_AVAILABLE,
     Deadline,
     acting_as,
-    rehearsal,
     sqlstate,
     statement,
     transaction,
@@ -73,14 +71,6 @@ class _Note(BaseModel):
     @property
     def text(self) -> str:
         return self.model_dump_json()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Definer:
-    """With whose rights the trigger works."""
-
-    role: str
-    is_given: bool  # a superuser makes the function and gives it away
 
 
 def install(session: Session, backfill: Backfill, *, lock_timeout_s: float, patience_s: float = _PATIENCE_S) -> None:
@@ -159,15 +149,15 @@ def _functions(session: Session, name: str) -> list[tuple[str, str, _Note]]:
 
 
 def _put(session: Session, backfill: Backfill, *, back: bool, lock_timeout_s: float, patience_s: float) -> None:
-    source = _source(session, backfill)
+    source = capturable.source_of(session, backfill)
     deeds = Deeds(
         name=backfill.name,
         where=backfill.where,
-        kept=None if back else _statement(backfill),
+        kept=None if back else capturable.statement_of(backfill),
         gone=backfill.on_delete,
     )
-    definer = _definer(session, source)
-    _refuse_unsafe(session, backfill, source, definer)
+    definer = capturable.definer_of(session, source)
+    capturable.refuse_unsafe(session, backfill, source, definer)
     note = _Note(
         backfill=backfill.name,
         checksum=backfill.checksum,
@@ -184,12 +174,12 @@ def _put(session: Session, backfill: Backfill, *, back: bool, lock_timeout_s: fl
 
 
 @effect(Effect.CAPTURE_ON)
-def _create(session: Session, source: Source, deeds: Deeds, definer: _Definer, note: _Note) -> None:
+def _create(session: Session, source: Source, deeds: Deeds, definer: Definer, note: _Note) -> None:
     # Also where the triggers are there already and only the function changes: who is in the middle of a write goes by
     # the old one, so they are waited for.
     session.execute(statement("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", source.identifier))
     with acting_as(session, definer.role):
-        _try(session, source, deeds, definer.role)
+        capturable.refuse_failing(session, source, deeds, definer.role)
     name = sql.Identifier(source.schema, capture_function.function_name(deeds.name))
     with nullcontext() if definer.is_given else acting_as(session, definer.role):
         session.execute(capture_function.create_function(source, deeds))
@@ -201,26 +191,6 @@ def _create(session: Session, source: Source, deeds: Deeds, definer: _Definer, n
             )
     if definer.is_given:
         session.execute(statement("ALTER FUNCTION {}() OWNER TO {}", name, sql.Identifier(definer.role)))
-
-
-def _try(session: Session, source: Source, deeds: Deeds, role: str) -> None:
-    """The statements can be carried out with the rights of that role. Raises: Refused."""
-    for field, text in (("statement", deeds.kept), ("on_delete", deeds.gone)):
-        if text is None:
-            continue
-        try:
-            with rehearsal(session):
-                session.rows(capture_function.trial(source, text))
-        except StepFailed as error:
-            if sqlstate(error) is None:
-                raise
-            raise Refused(
-                f"The {field} of backfill {deeds.name} cannot be carried out by {role}, with whose rights the trigger "
-                f"would: {error.message}",
-                hint=f'Grant {role} what it needs, or declare capture = "application" and let the application write '
-                "both sides.",
-                code="capture",
-            ) from error
 
 
 def _when_free(
@@ -251,98 +221,6 @@ def _in_the_way(session: Session, table: str) -> str:
     return "; ".join(str(line) for (line,) in session.rows(statement(_HOLDERS, sql.Literal(table))))
 
 
-def _source(session: Session, backfill: Backfill) -> Source:
-    """The table as it is now. Raises: Refused for one whose writes a trigger cannot catch."""
-    found = session.rows(statement(_SOURCE, sql.Literal(backfill.table)))
-    if not found:
-        raise _refused(backfill, f"there is no table {backfill.table}", "Correct `table` in the backfill's file.")
-    schema, table, kind, owner, children, path, columns = (value or "" for value in found[0])
-    if kind not in {"r", "p"}:
-        raise _refused(backfill, f"{backfill.table} is no table", "Name the table that holds the rows.")
-    if children == "t":
-        raise _refused(
-            backfill,
-            f"{backfill.table} has child tables by inheritance, whose rows do not fire its triggers",
-            'Declare capture = "application", or make the children partitions.',
-        )
-    missing = [name for name in (*backfill.key, *backfill.columns) if name not in json.loads(columns)]
-    if missing:
-        raise _refused(
-            backfill,
-            f"{backfill.table} has no column {', '.join(missing)}",
-            "Correct `key` and `columns` in the backfill's file.",
-        )
-    return Source(
-        schema=schema,
-        table=table,
-        owner=owner,
-        key=backfill.key,
-        columns=(*backfill.columns, *_in_where(backfill, json.loads(columns))) if backfill.columns else (),
-        search_path=tuple(json.loads(path)),
-    )
-
-
-def _in_where(backfill: Backfill, columns: Sequence[str]) -> list[str]:
-    """The columns that `where` may name: a change of one can let a row in, or go."""
-    text = backfill.where or ""
-    return [name for name in columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)]
-
-
-def _statement(backfill: Backfill) -> str:
-    if backfill.statement is None:
-        raise _refused(
-            backfill,
-            "its rows are moved by Python, which a trigger cannot call",
-            'Declare capture = "application" and let the application write both sides, or give it a `statement`.',
-        )
-    return backfill.statement
-
-
-def _definer(session: Session, source: Source) -> _Definer:
-    """The table's owner, or this login where that one may not create a function beside it.
-
-    Raises: Refused where this login has no rights on the table.
-    """
-    owner, schema = sql.Literal(source.owner), sql.Literal(source.schema)
-    [(superuser, may_act, inherits, login)] = session.rows(statement(_RIGHTS, owner, schema))
-    if superuser == "t" or may_act == "t":
-        return _Definer(role=source.owner, is_given=superuser == "t")
-    if inherits == "t":
-        return _Definer(role=login or "", is_given=False)
-    raise Refused(
-        f"{login} cannot put a trigger on {source.identifier.as_string(None)}, which belongs to {source.owner}.",
-        hint=f"Log in as a member of {source.owner}: GRANT {source.owner} TO {login}",
-        code="capture",
-    )
-
-
-def _refuse_unsafe(session: Session, backfill: Backfill, source: Source, definer: _Definer) -> None:
-    """Raises: Refused where others could put code of theirs into what the trigger does with the definer's rights."""
-    owner = sql.Literal(definer.role)
-    rows = session.rows(statement(_MAY_CREATE, path=sql.Literal(list(source.search_path)), owner=owner))
-    if rows:
-        schema, role = (value or "" for value in rows[0])
-        raise _refused(
-            backfill,
-            f"{role} may create functions in the schema {schema}, and the trigger would take them for PostgreSQL's",
-            f"REVOKE CREATE ON SCHEMA {schema} FROM {role}, or take the schema out of this login's search_path.",
-        )
-    name = capture_function.function_name(backfill.name)
-    strangers = session.rows(
-        statement(_STRANGERS, name=sql.Literal(name), schema=sql.Literal(source.schema), owner=owner)
-    )
-    if strangers:
-        raise _refused(
-            backfill,
-            f"{strangers[0][0]} has a function {source.schema}.{name} already",
-            "Drop it, or give the backfill another name.",
-        )
-
-
-def _refused(backfill: Backfill, why: str, remedy: str) -> Refused:
-    return Refused(f"Backfill {backfill.name} cannot catch what others write: {why}.", hint=remedy, code="capture")
-
-
 _FUNCTIONS = """
 SELECT f.oid, quote_ident(n.nspname) || '.' || quote_ident(f.proname), obj_description(f.oid, 'pg_proc')
 FROM pg_proc AS f JOIN pg_namespace AS n ON n.oid = f.pronamespace
@@ -363,39 +241,6 @@ SELECT min({_QUALIFIED}) FILTER (WHERE t.tgparentid = 0), count(*) FILTER (WHERE
 FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE t.tgfoid = {{}}
 """  # noqa: S608 (a constant of this module)
-_SOURCE = """
-SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner),
-       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid),
-       to_json(current_schemas(false)),
-       (SELECT json_agg(a.attname) FROM pg_attribute AS a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass({})
-"""
-# The database's owner, a schema's and superusers are trusted; so is whoever is a member of the definer.
-_MAY_CREATE = """
-SELECT quote_ident(n.nspname), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
-FROM pg_namespace AS n CROSS JOIN aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
-WHERE n.nspname = ANY ({path}::text[]) AND a.privilege_type = 'CREATE'
-      AND a.grantee <> n.nspowner
-      AND a.grantee <> (SELECT datdba FROM pg_database WHERE datname = current_database())
-      AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) NOT IN ('pg_database_owner', current_user)
-                        AND NOT pg_has_role(a.grantee, {owner}, 'MEMBER'))
-ORDER BY a.grantee, n.nspname
-"""
-_STRANGERS = """
-SELECT quote_ident(pg_get_userbyid(p.proowner))
-FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-WHERE p.proname = {name} AND n.nspname = {schema} AND pg_get_userbyid(p.proowner) NOT IN ({owner}, current_user)
-"""
-_RIGHTS = """
-SELECT r.rolsuper,
-       pg_has_role({0}, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
-       AND has_schema_privilege({0}, {1}, 'CREATE'),
-       pg_has_role({0}, 'USAGE') AND has_schema_privilege({1}, 'CREATE'),
-       current_user
-FROM pg_roles AS r WHERE r.rolname = current_user
-"""
 # Everything that a write takes is in the way of a CREATE TRIGGER, and a read in the way of a DROP TRIGGER.
 _HOLDERS = """
 SELECT CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE
