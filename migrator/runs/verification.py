@@ -111,8 +111,8 @@ def _ledger_without(run: Run, session: Session) -> list[str]:
         if key not in planned and (key not in after or after[key].columns != row.columns)
     ]
     if not problems:
-        undone = count(len(planned), "changeset")
-        run.prove(f"The ledger has lost the {undone} that were to be undone, and nothing else of it changed.")
+        undone = f"{count(len(planned), 'changeset')} that {'was' if len(planned) == 1 else 'were'}"
+        run.prove(f"The ledger has lost the {undone} to be undone, and nothing else of it changed.")
     return problems
 
 
