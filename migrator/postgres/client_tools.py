@@ -22,7 +22,7 @@ from migrator.config.login import Login
 from migrator.errors import Refused, ToolFailed
 from migrator.failpoints import Effect, doing
 from migrator.postgres import embedded_programs
-from migrator.postgres.connect import tls_options
+from migrator.postgres.tls import tls_options
 
 Source = Literal["path", "embedded"]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import re
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import psycopg
@@ -17,7 +13,9 @@ from psycopg import sql
 
 from migrator.config.login import Login, Secret
 from migrator.errors import ConnectionFailed, StepFailed
+from migrator.postgres.refusals import one_line, refusal
 from migrator.postgres.session import Row
+from migrator.postgres.tls import tls_options
 
 APPLICATION_PREFIX = "mig:"
 
@@ -45,12 +43,6 @@ _SETTINGS: tuple[tuple[str, str, int], ...] = (
 _CONNECTION_CHECK = "SET client_connection_check_interval = '10s'"  # only where the server's platform can do it
 _TRIES = 50
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-_SYSTEM_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem",
-)
 _LOST = ("57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "25P03")
 
 
@@ -145,7 +137,7 @@ def connect(
     """A session is open and all its settings are ours, whatever the role's or the database's are.
 
     `search_path` stays as it is: invariants name tables as the application does.
-    TLS: see `tls_options`.
+    TLS: see `migrator.postgres.tls`.
 
     Raises: ConnectionFailed, one line, with code `unreachable`, `wrong_password`, `no_password`, `no_such_database`,
     `no_such_role`, `no_connect_privilege`, `closed`, `too_many_connections`, `starting_up`, `tls`, `pg_hba`
@@ -173,33 +165,6 @@ def connect(
         conn.close()
         raise
     return PgSession(conn, name=name)
-
-
-def tls_options(login: Login) -> dict[str, str]:
-    """`sslmode` and `sslrootcert` as libpq and pgjdbc understand them: what the login says, else safe defaults.
-
-    Off this machine the server proves who it is (`verify-full`), by the system's certificates where no others are
-    named; on this machine TLS is used if the server offers it.
-    """
-    stated = {name: login.options[name] for name in ("sslmode", "sslrootcert") if name in login.options}
-    if "sslmode" not in stated:
-        stated["sslmode"] = "prefer" if is_loopback(login.options.get("hostaddr", login.host)) else "verify-full"
-    if stated["sslmode"].startswith("verify-") and "sslrootcert" not in stated:
-        own = Path.home() / ".postgresql" / "root.crt"
-        bundle = own if own.is_file() else _system_certificates()
-        if bundle is not None:
-            stated["sslrootcert"] = str(bundle)
-    return stated
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the connection stays on this machine; a Unix socket's folder does."""
-    if host.startswith(("/", "@")) or host.lower() in ("", "localhost", "localhost."):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def server_info(session: PgSession) -> ServerInfo:
@@ -237,9 +202,9 @@ def translate(error: psycopg.Error, doing: str) -> StepFailed:
     A lost session becomes ConnectionFailed with code `connection_lost`, everything else StatementFailed.
     """
     state = error.sqlstate
-    said = error.diag.message_primary or _one_line(str(error)) or type(error).__name__
+    said = error.diag.message_primary or one_line(str(error)) or type(error).__name__
     if error.diag.message_detail:
-        said += f" ({_one_line(error.diag.message_detail)})"
+        said += f" ({one_line(error.diag.message_detail)})"
     message = f"{doing}: {said}{f' (SQLSTATE {state})' if state else ''}"
     if state in _LOST or (state is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
         return ConnectionFailed(
@@ -277,7 +242,7 @@ def _attempt(login: Login, parameters: Mapping[str, str | int], secret: Secret |
     try:
         return psycopg.connect(autocommit=True, prepare_threshold=None, **given)
     except psycopg.Error as error:
-        raise _refusal(login, str(error)) from error
+        raise refusal(login, str(error)) from error
 
 
 def _set_up(conn: psycopg.Connection, *, read_only: bool) -> None:
@@ -313,72 +278,3 @@ def _outrun_statement_timeout(conn: psycopg.Connection) -> None:
 def _text(value: bytes | None) -> str | None:
     # SQL_ASCII databases hand out whatever bytes were put in
     return None if value is None else value.decode(errors="backslashreplace")
-
-
-def _system_certificates() -> Path | None:
-    paths = ssl.get_default_verify_paths()
-    for candidate in (paths.cafile, *_SYSTEM_CERTIFICATES):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    return None
-
-
-# What a refused connection says (libpq gives no SQLSTATE here) -> code, and what a person does next.
-_REFUSALS: Mapping[str, tuple[str, str]] = {
-    r"password authentication failed": ("wrong_password", "Check the user and the password of this environment."),
-    r"PAM authentication failed": (  # of a token of RDS
-        "wrong_password",
-        "GRANT rds_iam TO this user, and allow it rds-db:connect on this instance: `migrator aws policy`.",
-    ),
-    r"no password supplied|empty password": ("no_password", "Give the environment a password, by a reference."),
-    r'database ".*" does not exist': ("no_such_database", "Check the database's name in the URL, or create it."),
-    r'role ".*" (does not exist|is not permitted to log in)': (
-        "no_such_role",
-        "Check the user's name, or create a role with LOGIN.",
-    ),
-    r"permission denied for database": (
-        "no_connect_privilege",
-        "Grant this role CONNECT; a database that a run has fenced off is shown by `migrator maintenance status`.",
-    ),
-    r"not currently accepting connections|cannot connect to invalid database": (
-        "closed",
-        "The database is closed to everybody; `migrator maintenance status` tells whether a run did it.",
-    ),
-    r"too many (clients|connections)|connection slots are reserved": (
-        "too_many_connections",
-        "End sessions or raise the limit of connections; a run needs about ten.",
-    ),
-    r"starting up|shutting down|in recovery mode|not yet accepting": ("starting_up", "Try again in a moment."),
-    r"no pg_hba\.conf entry|pg_hba\.conf rejects": ("pg_hba", "Let this address in by the server's pg_hba.conf."),
-    r"server does not support SSL": (
-        "tls",
-        "Turn TLS on at the server; sslmode=disable in the URL sends everything in the clear.",
-    ),
-    r"certificate|SSL|GSSAPI|TLS": (
-        "tls",
-        "Name the server's CA by sslrootcert in the URL; sslmode=require encrypts without proof of who answers.",
-    ),
-    r"failed to resolve|could not translate host|Name or service": ("unreachable", "Check the host's name."),
-    r"Connection refused|timeout|timed out|unreachable|No route|reset by peer|closed the connection|No such file": (
-        "unreachable",
-        "Check host and port, that the server runs, and that no firewall lies between.",
-    ),
-}
-
-
-def _refusal(login: Login, said: str) -> ConnectionFailed:
-    where = f"{login.database} at {login.host}:{login.port} as {login.user}"
-    # After several addresses the last line speaks for all; libpq's own introduction repeats what `where` says.
-    reason = re.sub(r"^.*?(?:FATAL|ERROR):\s+", "", _one_line(said)) if "FATAL" in said else _one_line(said)
-    reason = re.sub(r'^(?:connection failed: )?(?:connection to server at "[^"]*"[^:]*failed: )?', "", reason)
-    code, hint = "connection", "The server's log says more."
-    reason = re.sub(r" Is the server running on that host and accepting TCP/IP connections\?$", "", reason)
-    for pattern, (found, remedy) in _REFUSALS.items():
-        if re.search(pattern, reason, re.IGNORECASE):
-            code, hint = found, remedy
-            break
-    return ConnectionFailed(f"could not connect to {where}: {reason}", code=code, hint=hint)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from migrator import __version__
 from migrator.config.login import Secret
 from migrator.config.services import JournalAddress
-from migrator.errors import Locked, MigratorError, Refused, StepFailed, Unfinished
+from migrator.errors import MigratorError, Refused, Unfinished
 from migrator.failpoints import Effect, effect
 from migrator.runs import holder as holders
+from migrator.runs import journal_refusals as refusals
 from migrator.runs.journal_entries import Json, OpenRun, StoredRun, is_alive, open_run, stored_run
 from migrator.runs.journal_schemas import KEPT_DATABASES, KeptSchema, packed, unpacked
 from migrator.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from migrator.runs.journal_store import Store
-    from migrator.runs.journal_tables import RunRow, Transaction
+    from migrator.runs.journal_tables import Transaction
 
 
 class TakenOver(Unfinished):
@@ -49,7 +50,8 @@ class Journal:
         Raises: ConfigError for a URL that names no journal; Refused when it is damaged, not writable or of another
         version.
         """
-        from migrator.runs.journal_store import StoreFailed, locate, open_store
+        from migrator.runs.journal_location import locate, open_store
+        from migrator.runs.journal_store import StoreFailed
 
         if isinstance(url, JournalAddress):
             location = locate(url.url, base, url.login)
@@ -100,7 +102,7 @@ class Journal:
                 facts="{}",
             )
             if not transaction.insert_run(row):
-                raise _in_the_way(transaction, row)
+                raise refusals.in_the_way(transaction, row)
         self._held[record.run_id] = name
         return name
 
@@ -235,7 +237,7 @@ class Journal:
                 )
             now = transaction.now()
             if row.holder != self._held.get(run_id) and not force and is_alive(row, now):
-                raise _locked(open_run(row, transaction.steps(run_id), now))
+                raise refusals.locked(open_run(row, transaction.steps(run_id), now))
             transaction.hand_over(run_id, name, until=now + lease_s, lease_s=lease_s)
         self._held[run_id] = name
         return name
@@ -310,7 +312,9 @@ class Journal:
             return
         row = transaction.run(run_id)
         if row is None:
-            raise _failed(self.where, run_id, "write of it", "it does not know this run any more", _SEE_FENCE)
+            raise refusals.failed(
+                self.where, run_id, "write of it", "it does not know this run any more", refusals.SEE_FENCE
+            )
         raise TakenOver(
             f"Run {run_id} was taken over by {holders.describe(row.holder)}; this process leaves it alone from now on.",
             hint=f"See `migrator show {run_id}`.",
@@ -328,48 +332,10 @@ class Journal:
                 yield transaction
         except StoreFailed as error:
             if run_id is not None:
-                raise _failed(self.where, run_id, doing, error.reason, error.remedy) from error
+                raise refusals.failed(self.where, run_id, doing, error.reason, error.remedy) from error
             raise Refused(
                 f"The journal ({self.where}) could not {doing}: {error.reason}.", hint=error.remedy, code="journal"
             ) from error
-
-
-_SEE_FENCE = "The fence in the database knows the run too: `migrator recover --env ENV` ends it."
-
-
-def _failed(where: str, run_id: str, doing: str, reason: str, remedy: str) -> StepFailed:
-    return StepFailed(f"Run {run_id}: the journal ({where}) could not {doing}: {reason}.", hint=remedy, code="journal")
-
-
-def _in_the_way(transaction: Transaction, row: RunRow) -> MigratorError:
-    """Why `row` could not be added."""
-    now = transaction.now()
-    for other in transaction.open_runs(row.target):
-        found = open_run(other, transaction.steps(other.run_id), now)
-        return _locked(found) if found.alive else _unfinished(found)
-    return Refused(
-        f"The journal knows run {row.run_id} already, and it has ended.", hint="Start the run again.", code="journal"
-    )
-
-
-def _locked(run: OpenRun) -> Locked:
-    return Locked(
-        f"Run {run.run_id} of environment {run.environment} ({run.changelog} on {run.database}) is being worked on by "
-        f"{run.held_by} since {run.begun_at:%Y-%m-%d %H:%M:%S} UTC{_at_step(run)}.",
-        hint=f"Wait for it; `migrator status --env {run.environment}` says how far it is.",
-    )
-
-
-def _unfinished(run: OpenRun) -> Unfinished:
-    return Unfinished(
-        f"Run {run.run_id} of environment {run.environment} ({run.changelog} on {run.database}) has not ended: "
-        f"{run.held_by} left it behind{_at_step(run)}.",
-        hint=f"`migrator resume {run.run_id}` carries on or goes back; `migrator show {run.run_id}` tells its story.",
-    )
-
-
-def _at_step(run: OpenRun) -> str:
-    return f", in step {run.step}" if run.step else ""
 
 
 def _plain(text: str) -> str:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,32 +20,10 @@ from migrator.errors import Locked, MigratorError, Refused, Unfinished
 from migrator.runs.journal import Journal, TakenOver
 from migrator.runs.journal_schemas import KEPT_DATABASES
 from migrator.runs.record import Outcome, RunRecord, StepName
+from migrator.testing.journal_contender import Contender
 
 TARGET = "7000000000000000001/shop"
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-_CONTENDER = """
-import os, socket, sys
-from datetime import UTC, datetime
-from pathlib import Path
-from migrator.errors import MigratorError
-from migrator.runs.journal import Journal
-from migrator.runs.record import RunRecord
-run_id, target, base = sys.argv[1:4]
-url = sys.stdin.readline().strip()
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    journal = Journal.open(url, Path(base))
-    now = datetime.now(UTC)
-    record = RunRecord(run_id=run_id, environment="dev", database="shop", changelog="a.sql", started_at=now)
-    journal.begin(record, target=target, host=socket.gethostname(), pid=os.getpid(), lease_s=600)
-    print("began", flush=True)
-except MigratorError as error:
-    print(type(error).__name__, error.message, flush=True)
-sys.stdin.readline()
-os._exit(9)
-"""
 
 
 def a_record(run_id: str, *, environment: str = "dev") -> RunRecord:
@@ -65,40 +41,6 @@ def begin(
 ) -> str:
     record = a_record(run_id, environment=environment)
     return journal.begin(record, target=target, host=socket.gethostname(), pid=os.getpid(), lease_s=lease_s)
-
-
-class Contender:
-    """Another process that opens the journal and begins a run when it is told to, then waits."""
-
-    def __init__(self, url: str, base: Path, run_id: str, target: str = TARGET) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", _CONTENDER, run_id, target, str(base)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = self._child.pid
-        self._say(url)
-        assert self._hear() == "ready"
-
-    def go(self) -> None:
-        self._say("")
-
-    def answer(self) -> str:
-        return self._hear()
-
-    def die(self) -> None:
-        self._child.kill()
-        self._child.communicate(timeout=30)
-
-    def _say(self, line: str) -> None:
-        assert self._child.stdin is not None
-        self._child.stdin.write(line + "\n")
-        self._child.stdin.flush()
-
-    def _hear(self) -> str:
-        assert self._child.stdout is not None
-        return self._child.stdout.readline().strip()
 
 
 class JournalHarness:
@@ -143,7 +85,7 @@ class JournalHarness:
     def test_a_run_whose_process_is_gone_is_unfinished_though_its_lease_lives(
         self, journal: Journal, url: str, tmp_path: Path
     ) -> None:
-        other = Contender(url, tmp_path, "run-1")
+        other = Contender(url, tmp_path, "run-1", target=TARGET)
         try:
             other.go()
             assert other.answer() == "began"
@@ -160,7 +102,7 @@ class JournalHarness:
     def test_of_processes_that_begin_at_once_one_wins_though_none_found_a_journal(
         self, url: str, tmp_path: Path
     ) -> None:
-        contenders = [Contender(url, tmp_path, f"run-{number}") for number in range(4)]
+        contenders = [Contender(url, tmp_path, f"run-{number}", target=TARGET) for number in range(4)]
         try:
             for contender in contenders:
                 contender.go()

@@ -8,7 +8,7 @@ import pytest
 
 from migrator.config.login import Login, Secret
 from migrator.errors import Refused, StepFailed
-from migrator.runs import journal_store
+from migrator.runs import journal_postgres
 from migrator.runs.journal import Journal
 from migrator.runs.record import StepName
 from migrator.testing.journal_harness import TARGET, JournalHarness, a_record, begin
@@ -68,7 +68,7 @@ class TestPostgres(JournalHarness):
     def test_a_lock_on_its_tables_ends_in_a_failed_step_and_not_in_waiting(
         self, journal: Journal, database: Login, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(journal_store, "POSTGRES_LOCK_TIMEOUT", "200ms")
+        monkeypatch.setattr(journal_postgres, "LOCK_TIMEOUT", "200ms")
         begin(journal, "run-1")
         with psycopg.connect(url_of(database)) as other:
             other.execute("LOCK TABLE migrator_run")

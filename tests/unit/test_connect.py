@@ -8,8 +8,10 @@ import pytest
 
 from migrator.config.login import Login, Secret
 from migrator.errors import ConnectionFailed
-from migrator.postgres import connect as connecting
-from migrator.postgres.connect import application_name, connect, is_loopback, tls_options
+from migrator.postgres import tls
+from migrator.postgres.connect import application_name, connect
+from migrator.postgres.refusals import refusal
+from migrator.postgres.tls import is_loopback, tls_options
 
 
 def login(**values: object) -> Login:
@@ -74,8 +76,8 @@ def test_the_users_own_ca_comes_before_the_systems(tmp_path: Path, monkeypatch: 
 
 def test_without_any_ca_libpq_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(connecting, "_SYSTEM_CERTIFICATES", ())
-    monkeypatch.setattr(connecting.ssl, "get_default_verify_paths", lambda: type("Paths", (), {"cafile": None}))
+    monkeypatch.setattr(tls, "_SYSTEM_CERTIFICATES", ())
+    monkeypatch.setattr(tls.ssl, "get_default_verify_paths", lambda: type("Paths", (), {"cafile": None}))
     assert tls_options(login(host="db")) == {"sslmode": "verify-full"}
 
 
@@ -126,9 +128,7 @@ def test_password_shows_in_no_refusal(closed_port: int) -> None:
     ],
 )
 def test_refusals_are_told_apart(said: str, code: str) -> None:
-    error = connecting._refusal(
-        login(), f'connection failed: connection to server at "10.0.0.1", port 5432 failed: {said}'
-    )
+    error = refusal(login(), f'connection failed: connection to server at "10.0.0.1", port 5432 failed: {said}')
     assert error.code == code
     assert "connection to server at" not in error.message
     assert "FATAL" not in error.message

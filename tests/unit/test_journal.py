@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import ConfigError, Refused, StepFailed
-from migrator.runs import journal_store
+from migrator.runs import journal_sqlite
 from migrator.runs.journal import Journal
 from migrator.runs.record import StepName
 from migrator.testing.journal_harness import TARGET, JournalHarness, a_record, begin
@@ -143,7 +143,7 @@ class TestSqlite(JournalHarness):
     def test_another_writer_that_never_ends_fails_the_step(
         self, url: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(journal_store, "BUSY_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(journal_sqlite, "BUSY_TIMEOUT_S", 0.1)
         journal = Journal.open(url, tmp_path)
         begin(journal, "run-1")
         other = sqlite3.connect(file, isolation_level=None)
