@@ -103,9 +103,7 @@ def count(plan: Plan, keys: PublicKeys, *, own: str | None) -> Counted:
     return Counted(counts=tuple(found.values()), left_out=tuple(left_out))
 
 
-def require(
-    plan: Plan, keys: PublicKeys, *, required: int, own: str | None, file: str = "plan.json"
-) -> Counted:
+def require(plan: Plan, keys: PublicKeys, *, required: int, own: str | None, file: str = "plan.json") -> Counted:
     """Enough people have approved the plan, none of them its maker.
 
     `file` is what the next command names. Raises: Refused naming how many are missing, and what does not count and

@@ -52,15 +52,10 @@ def call(shop: Shop, *arguments: str, **environ: str) -> subprocess.CompletedPro
     )
 
 
-def one_message(done: subprocess.CompletedProcess[str], exit_code: int, *says: str) -> None:
-    """Exactly one error with one hint, no traceback, nothing on standard output."""
-    assert done.returncode == exit_code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+def is_one_message(done: subprocess.CompletedProcess[str]) -> bool:
+    """Exactly one error, no traceback, nothing on standard output."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
-    for one in says:
-        assert one in done.stderr, done.stderr
+    return len(errors) == 1 and "Traceback" not in done.stderr and not done.stdout
 
 
 def test_a_first_run_tells_everything_as_json(shop: Shop) -> None:
@@ -131,7 +126,10 @@ def test_a_protected_environment_is_not_touched_where_nobody_can_answer(shop: Sh
 def test_unknown_keys_name_the_nearest(shop: Shop) -> None:
     config = shop.folder / "typo.toml"
     config.write_text('[environments.staging]\nurl = "postgresql://a@b/c"\nprofil = "guarded"\n')
-    one_message(call(shop, "run", BASE, "--config", str(config)), 2, "typo.toml", "profil", "profile", "hint:")
+    done = call(shop, "run", BASE, "--config", str(config))
+    assert done.returncode == 2, done.stderr
+    assert is_one_message(done), done.stderr
+    assert all(word in done.stderr for word in ("typo.toml", "profil", "profile", "hint:")), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,8 +151,9 @@ def test_bad_arguments_are_refused_with_one_message(
 ) -> None:
     (shop.folder.parent / "outside.sql").write_text("select 1")
     done = call(shop, *arguments)
-    assert done.returncode in {2, exit_code}
-    one_message(done, done.returncode, says)
+    assert done.returncode == exit_code, done.stderr
+    assert is_one_message(done), done.stderr
+    assert says in done.stderr
 
 
 def test_an_unset_password_is_named(shop: Shop) -> None:
@@ -168,7 +167,10 @@ def test_an_unset_password_is_named(shop: Shop) -> None:
         cwd=shop.folder,
         check=False,
     )
-    one_message(done, 2, "SHOP_PASSWORD", "migrator.toml")
+    assert done.returncode == 2, done.stderr
+    assert is_one_message(done), done.stderr
+    assert "SHOP_PASSWORD" in done.stderr
+    assert "migrator.toml" in done.stderr
 
 
 @pytest.mark.parametrize(
