@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -173,7 +172,9 @@ def _journal(config: Config) -> Finding:
 
 
 def _new_journal(file: Path) -> Finding:
-    folder = existing(file.parent)
+    from migrator.backups.store import room
+
+    folder = room.existing(file.parent)
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding(
             name="journal",
@@ -182,13 +183,3 @@ def _new_journal(file: Path) -> Finding:
             remedy="make the folder writable, or give journal.url another place",
         )
     return Finding(name="journal", status="ok", detail=f"{file} will be created")
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    return next(one for one in (path, *path.parents) if one.exists())
-
-
-def free_bytes(path: Path) -> int:
-    """Free space for this user where the path lies or would lie."""
-    return shutil.disk_usage(existing(path)).free

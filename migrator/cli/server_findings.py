@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator.cli.findings import Finding, Status, existing, failed, free_bytes
+from migrator.cli.findings import Finding, Status, failed
 from migrator.config.store import is_s3, s3_address
 from migrator.errors import MigratorError
 
@@ -138,12 +138,13 @@ def _client_tools(login: Login, major: int) -> Finding:
 
 
 def _store(environment: Environment, database_bytes: int | None) -> Finding:
+    from migrator.backups.store import room as disk
     from migrator.reports import wording
 
     if environment.backup.kinds and is_s3(environment.backup.store):
         return _bucket(environment)
     store = Path(environment.backup.store)
-    folder, free = existing(store), free_bytes(store)
+    folder, free = disk.existing(store), disk.free_bytes(store)
     if not environment.backup.kinds:
         return Finding(name="store", status="ok", detail="no backup is made")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -13,7 +13,7 @@ from migrator.backups import failures
 from migrator.backups import manifest as manifests
 from migrator.backups.manifest import Manifest
 from migrator.backups.signing import PublicKeys, SigningKey
-from migrator.backups.store import PARTIAL, Listed, require_id, unknown
+from migrator.backups.store import PARTIAL, Listed, require_id, room, unknown
 from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, effect
 
@@ -140,13 +140,7 @@ class LocalStore:
 
         Raises: BackupFailed.
         """
-        folder = self.root.absolute()
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        try:
-            return shutil.disk_usage(folder).free
-        except OSError as error:
-            raise BackupFailed(f"The free space of {folder} cannot be asked: {error.strerror}.") from error
+        return room.free_bytes(self.root)
 
 
 @effect(Effect.BACKUP_QUARANTINE)

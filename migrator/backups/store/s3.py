@@ -5,10 +5,9 @@ Nothing is deleted but what an unfinished upload of the same id has left behind,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,18 +15,17 @@ from datetime import datetime
 from pathlib import Path
 
 from migrator.backups import failures
-from migrator.backups.digests import Digest
 from migrator.backups.records import FILE_NAME, FileEntry, Manifest, created
 from migrator.backups.sealing import damaged, seal
 from migrator.backups.signing import PublicKeys, SigningKey
-from migrator.backups.store import Listed, require_id, unknown
+from migrator.backups.store import Listed, require_id, room, unknown
 from migrator.backups.store.bucket import Bucket
-from migrator.backups.store.downloads import Downloads
 from migrator.backups.store.sealed import SealedManifest
 from migrator.backups.store.spool import Spool
-from migrator.backups.store.uploads import MIB, Sent, Uploads, pieces_of, size_of_piece
+from migrator.backups.store.transfer import Transfer
+from migrator.backups.store.uploads import MIB, size_of_piece
 from migrator.errors import BackupFailed
-from migrator.failpoints import Effect, doing, effect
+from migrator.failpoints import Effect, doing
 
 _LEFT_OVER = "left_over"  # a fact of the manifest: files of an earlier attempt that could not be deleted
 
@@ -77,10 +75,7 @@ class S3Store:
 
         Raises: BackupFailed, and there is no such file; what the pieces raise.
         """
-        with self._uploads(total=None) as uploads:
-            key = self._key(backup_id, path)
-            sent = uploads.begin(key, pieces) or uploads.finish()[key]
-        return _entry(path, sent)
+        return self._transfer(backup_id).receive(path, pieces)
 
     def size_of_piece(self, number: int) -> int:
         """The size of the Nth piece, from 0, that `receive` wants to be given."""
@@ -95,7 +90,7 @@ class S3Store:
         over = there.refuse_finished()
         folder = self.spool / manifest.id
         with failures.translated(f"Sending the backup {manifest.id} to {self.place} failed"):
-            files = self._send(folder, manifest)
+            files = self._transfer(manifest.id).send(folder, manifest.files)
         left_over = sorted(self._there(manifest.id).keys() - {file.path for file in files})
         facts = manifest.facts | ({_LEFT_OVER: json.dumps(left_over)} if left_over else {})
         sealed, data = seal(manifest.model_copy(update={"files": files, "facts": facts}), key)
@@ -137,12 +132,7 @@ class S3Store:
         Raises: BackupFailed naming every file that is not as it should be.
         """
         found = self.read(backup_id)
-        wrong = []
-        for file, pieces in self._files(found, found.files):
-            if _digest(pieces) != Digest(size_bytes=file.size_bytes, sha256=file.sha256):
-                wrong.append(f"{file.path}: its content differs from its SHA-256")
-        if wrong:
-            raise damaged(backup_id, self.place, wrong)
+        self._transfer(backup_id).verify(found.files)
         return found
 
     def stream(self, found: Manifest, file: FileEntry) -> Iterator[bytes]:
@@ -150,16 +140,7 @@ class S3Store:
 
         Raises: BackupFailed.
         """
-        digest = hashlib.sha256()
-        held = b""
-        for _, pieces in self._files(found, [file]):
-            for piece in pieces:
-                yield held
-                digest.update(piece)
-                held = piece
-        if digest.hexdigest() != file.sha256:
-            raise damaged(found.id, self.place, [f"{file.path}: its content differs from its SHA-256"])
-        yield held
+        return self._transfer(found.id).stream(file)
 
     @contextmanager
     def opened(self, backup_id: str) -> Iterator[Path]:
@@ -172,7 +153,7 @@ class S3Store:
         Spool(self.spool).require_room(found.size_bytes)
         try:
             with failures.translated(f"Fetching the backup {backup_id} from {self.place} failed"):
-                self._fetch(found, folder)
+                self._transfer(backup_id).fetch(found.files, folder)
             yield folder
         finally:
             with doing(Effect.BACKUP_REMOVE):
@@ -196,7 +177,7 @@ class S3Store:
 
     def free_bytes(self) -> int | None:
         """The room of the folder that dumps are made in; None where they are not. Raises: BackupFailed."""
-        return Spool(self.spool).free_bytes() if self.bucket.settings.spool else None
+        return room.free_bytes(self.spool) if self.bucket.settings.spool else None
 
     def quarantine(self, backup_id: str) -> str:
         """Uploads of this id are given up, and what is there does not count as a backup; says so.
@@ -264,76 +245,12 @@ class S3Store:
                 raise
             return error.message
 
-    def _send(self, folder: Path, manifest: Manifest) -> tuple[FileEntry, ...]:
-        """The manifest's files as they are in the bucket now. What was streamed is there already.
-
-        Raises: BackupFailed, OSError.
-        """
-        here = [file for file in manifest.files if (folder / file.path).exists()]
-        streamed = [file for file in manifest.files if file not in here]
-        for file in streamed:
-            there = self.bucket.size_of(self._key(manifest.id, file.path), version_id=file.version_id)
-            if there != file.size_bytes:
-                raise damaged(manifest.id, self.place, [f"{file.path}: has {there} bytes instead of {file.size_bytes}"])
-        total = sum(file.size_bytes for file in here)
-        sent: dict[str, Sent] = {}
-        with self._uploads(total=total) as uploads:
-            for file in sorted(here, key=lambda one: one.size_bytes, reverse=True):
-                key = self._key(manifest.id, file.path)
-                done = uploads.begin(key, pieces_of(folder / file.path, self.bucket.settings.part_mb * MIB))
-                if done is not None:
-                    sent[key] = done
-            sent |= uploads.finish()
-        entries = []
-        for file in here:
-            entry = _entry(file.path, sent[self._key(manifest.id, file.path)])
-            if (entry.size_bytes, entry.sha256) != (file.size_bytes, file.sha256):
-                raise damaged(manifest.id, str(self.spool), [f"{file.path}: changed while it was sent"])
-            entries.append(entry)
-        return tuple(sorted((*entries, *streamed), key=lambda entry: entry.path))
-
-    def _uploads(self, *, total: int | None) -> Uploads:
-        return Uploads(self.bucket, timeout_s=self.timeout_s, progress=self.progress, heed=self.heed, total=total)
-
-    def _files(self, found: Manifest, files: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
-        """See `Downloads.files`. Raises: BackupFailed."""
-        downloads = Downloads(
+    def _transfer(self, backup_id: str) -> Transfer:
+        return Transfer(
             bucket=self.bucket,
-            folder=self._key(found.id, ""),
+            folder=self._key(backup_id, ""),
+            backup_id=backup_id,
             timeout_s=self.timeout_s,
             progress=self.progress,
+            heed=self.heed,
         )
-        return downloads.files(files)
-
-    @effect(Effect.BACKUP_FILE)
-    def _fetch(self, found: Manifest, folder: Path) -> None:
-        """Raises: BackupFailed, OSError."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
-        wrong = []
-        for file, pieces in self._files(found, found.files):
-            path = folder / file.path
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with path.open("xb") as out:
-                digest = _digest(pieces, out.write)
-            if digest != Digest(size_bytes=file.size_bytes, sha256=file.sha256):
-                wrong.append(f"{file.path}: its content differs from its SHA-256")
-        if wrong:
-            raise damaged(found.id, self.place, wrong)
-        (folder / FILE_NAME).write_bytes(self.bucket.get(self._key(found.id, FILE_NAME)))
-
-
-def _entry(path: str, sent: Sent) -> FileEntry:
-    return FileEntry(
-        path=path, size_bytes=sent.digest.size_bytes, sha256=sent.digest.sha256, version_id=sent.version_id
-    )
-
-
-def _digest(pieces: Iterator[bytes], write: Callable[[bytes], object] | None = None) -> Digest:
-    digest, size = hashlib.sha256(), 0
-    for piece in pieces:
-        digest.update(piece)
-        size += len(piece)
-        if write is not None:
-            write(piece)
-    return Digest(size_bytes=size, sha256=digest.hexdigest())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.backups import failures
-from migrator.backups.store import PARTIAL
+from migrator.backups.store import PARTIAL, room
 from migrator.errors import BackupFailed
 from migrator.failpoints import Effect, doing
 
@@ -26,23 +26,13 @@ class Spool:
 
     def require_room(self, needed: int) -> None:
         """Raises: BackupFailed where there is less room than that."""
-        free = self.free_bytes()
+        free = room.free_bytes(self.folder)
         if free < needed:
             raise BackupFailed(
                 f"The backup has {needed / 1e6:.0f} MB, and {self.folder} has {free / 1e6:.0f} MB free to fetch it to.",
                 hint="make room, or restore from a machine that has it",
                 code="disk_full",
             )
-
-    def free_bytes(self) -> int:
-        """What may still be written. Raises: BackupFailed."""
-        folder = self.folder.absolute()
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        try:
-            return shutil.disk_usage(folder).free
-        except OSError as error:
-            raise BackupFailed(f"The free space of {folder} cannot be asked: {error.strerror}.") from error
 
     def forget(self, backup_id: str) -> None:
         """Nothing of this backup is left here. Safe to repeat."""

@@ -8,7 +8,7 @@ from migrator.errors import StepFailed
 from migrator.plans.findings import column_types
 from migrator.plans.findings.cursor import Cursor, Name
 from migrator.plans.findings.look import Look, rows_told
-from migrator.plans.findings.model import Finding, Rule, Severity, Stake
+from migrator.plans.findings.model import Finding, Rule, Severity, Stake, are_empty
 from migrator.plans.findings.rewrites import type_text
 from migrator.plans.findings.statements import Action
 
@@ -190,9 +190,8 @@ def _added(look: Look, table: Name, action: Action, cursor: Cursor) -> Iterator[
     is_required = _has(words, "NOT", "NULL") or _has(words, "PRIMARY", "KEY")
     if column is not None and is_required and not filled:
         stakes = look.stakes(table)
-        empty = any(stake.rows == 0 and stake.is_exact for stake in stakes)
         told = f"adds column {column} to {look.named(table)}, NOT NULL and without a default{rows_told(stakes)}"
-        severity = Severity.WARNING if empty else Severity.ERROR
+        severity = Severity.WARNING if are_empty(stakes) else Severity.ERROR
         yield look.finding(ADD_REQUIRED_COLUMN, told, at=action.start, stakes=stakes, severity=severity)
 
 

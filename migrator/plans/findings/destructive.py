@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from migrator.plans.findings.changes import Change
 from migrator.plans.findings.dependents import Taken
 from migrator.plans.findings.look import Look, rows_told
-from migrator.plans.findings.model import Finding, Rule, Severity, Stake
+from migrator.plans.findings.model import Finding, Rule, Severity, Stake, are_empty
 from migrator.plans.words import count
 
 DROP_TABLE = Rule(
@@ -159,7 +159,7 @@ def _truncated(look: Look) -> Iterator[Finding]:
     for name in old:
         stakes = look.stakes(name)
         told = f"empties table {look.named(name)}{rows_told(stakes)}"
-        severity = Severity.WARNING if stakes and all(one.is_exact and not one.rows for one in stakes) else None
+        severity = Severity.WARNING if are_empty(stakes) else None
         yield look.finding(TRUNCATE, told, at=statement.start, stakes=stakes, severity=severity)
     if "CASCADE" not in statement.modifiers or not old:
         return

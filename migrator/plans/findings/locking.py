@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from migrator.plans.findings import rewrites
 from migrator.plans.findings.cursor import Name
 from migrator.plans.findings.look import Look, rows_told
-from migrator.plans.findings.model import Finding, Rule, Severity
+from migrator.plans.findings.model import Finding, Rule, Severity, are_empty
 from migrator.plans.findings.statements import Action
 from migrator.plans.words import count
 
@@ -129,7 +129,7 @@ def _takes_less(action: Action) -> bool:
 
 def _rewritten(look: Look, table: Name, told: str, at: int) -> Iterator[Finding]:
     stakes = look.stakes(table)
-    severity = Severity.INFO if stakes and all(one.is_exact and not one.rows for one in stakes) else None
+    severity = Severity.INFO if are_empty(stakes) else None
     yield look.finding(TABLE_REWRITE, told + rows_told(stakes), at=at, stakes=stakes, severity=severity)
 
 
@@ -150,6 +150,4 @@ def _locked(look: Look, table: Name, told: str, at: int, *, is_known: bool) -> I
 
 
 def _if_nobody_waits(look: Look, table: Name) -> Severity | None:
-    stakes = look.stakes(table)
-    empty = stakes and all(one.is_exact and not one.rows for one in stakes)
-    return Severity.INFO if empty or not look.circumstances.others_work else None
+    return Severity.INFO if are_empty(look.stakes(table)) or not look.circumstances.others_work else None

@@ -54,6 +54,11 @@ class Stake:
         return f"{told}, {size(self.size_bytes)}" if self.size_bytes else told
 
 
+def are_empty(stakes: Sequence[Stake]) -> bool:
+    """Whether there are tables, counted, and no row in any of them."""
+    return bool(stakes) and all(one.is_exact and not one.rows for one in stakes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One rule, broken in one place."""
