@@ -53,7 +53,7 @@ class Account:
         """The service by boto3's name. What it refuses is raised as `kind`."""
         settings = self.settings
         pauses = Pauses(attempts=settings.attempts, longest_s=settings.longest_pause_s, sleep=self.sleep)
-        return Service(name=name, kind=kind, account=self, pauses=pauses)
+        return Service(name=name, kind=kind, clients=self, pauses=pauses)
 
     def client(self, name: str) -> Any:
         """A client that tries nothing again by itself: see `Service`. Raises: AwsFailed without a region."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from migrator.aws.refusals import is_expired, is_transient, translated
 from migrator.errors import StepFailed
 from migrator.failpoints import Effect, effect
-
-if TYPE_CHECKING:
-    from migrator.aws.account import Account
 
 T = TypeVar("T")
 
@@ -27,13 +24,25 @@ class Pauses:
     sleep: Callable[[float], None]
 
 
+class Clients(Protocol):
+    """Whence a service has its client of boto3, with whose credentials."""
+
+    def client(self, name: str) -> Any:
+        """A client that tries nothing again by itself. Raises: AwsFailed."""
+        ...
+
+    def renew(self) -> None:
+        """The next client has credentials that were looked for anew."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """One service of AWS. A call is a function of boto3's client."""
 
     name: str
     kind: type[StepFailed]  # what its refusals become
-    account: Account
+    clients: Clients
     pauses: Pauses
 
     def idempotent(self, call: Callable[[Any], T], *, doing: str) -> T:
@@ -63,10 +72,10 @@ class Service:
     @effect(Effect.PROVIDER_CALL)
     def _with_fresh_credentials(self, call: Callable[[Any], T]) -> T:
         try:
-            return call(self.account.client(self.name))
+            return call(self.clients.client(self.name))
         except Exception as error:
             if not is_expired(error):
                 raise
             # Nothing was carried out: AWS looks at the signature first.
-            self.account.renew()
-            return call(self.account.client(self.name))
+            self.clients.renew()
+            return call(self.clients.client(self.name))
