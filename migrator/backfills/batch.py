@@ -97,7 +97,8 @@ def one(
             return NOTHING
         _set(session, lock_timeout_s=lock_timeout_s, limit_s=limit_s)
         done = _do(session, deed, claim, size, proof)
-        _note_written(session, deed, claim, done.written)
+        if not done.written <= claim.written:
+            _note_written(session, deed, claim, done.written)
         with doing(Effect.BACKFILL_COMMIT):
             session.execute("COMMIT")
     except BaseException:
@@ -256,10 +257,9 @@ def _advance(session: Session, deed: Deed, batch: Claim, *, rows: int, walked: i
     )
 
 
+@effect(Effect.BACKFILL_LEDGER)
 def _note_written(session: Session, deed: Deed, claim: Claim, written: frozenset[str]) -> None:
     """The range knows these tables, so that they outlive the process: no lock tells after the commit."""
-    if written <= claim.written:
-        return
     session.execute(
         statement(
             "UPDATE {ranges} SET written = {written} WHERE name = {name} AND phase = {phase} AND number = {number}",
