@@ -545,6 +545,7 @@ ROWS: tuple[Row, ...] = (
         *_at(f"{RUNS}/test_logins.py", "odd_names_and_an_odd_password_work_and_the_password_is_nowhere"),
         *_at("integration/test_connect.py", "any_password_works", "odd_names_of_database_and_role_work"),
         *_at(REFUSALS, "missing_privileges_are_named_one_by_one"),
+        *_at(f"{RUNS}/test_rights.py", "doctor_names_what_the_tier_lacks_and_what_it_says_is_enough"),
         *_at("integration/test_hostile_names.py", "any_name_of_a_database_survives_fence_copy_and_swap"),
     ),
     _row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,15 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from migrator.cli import boundary
+from migrator.cli.app import app
 from migrator.config.login import Secret
 from migrator.plans import rights as tiers
 from migrator.plans.rights import Need
 from migrator.plans.tiers import Tier
 from migrator.postgres import connect, rights
 from migrator.runs.record import Outcome
-from tests.shop import Shop, conninfo
+from tests.shop import ENVIRONMENT, Shop, conninfo
 
 GOOD = (
     "\nalter table customer add column nickname text\n--rollback alter table customer drop column nickname",
@@ -112,9 +115,21 @@ def datdba_is(shop: Shop, database: str, *roles: str) -> bool:
 
 @contextmanager
 def login_with(shop: Shop, tier: Tier) -> Iterator[str]:
-    """The shop's login is a new one with what the tier's SQL gives; tables and database belong to two other roles.
+    """The shop's login is a new one with what the tier's SQL gives; see `login_without`."""
+    with login_without(shop) as quiet:
+        lacking = [one for one in needs(shop, tier, maintenance_database=quiet) if not one.held]
+        assert lacking
+        for one in lacking:
+            shop.execute(one.sql, shop.superuser)
+        assert [one for one in needs(shop, tier, maintenance_database=quiet) if not one.held] == []
+        yield quiet
 
-    The name of a maintenance database into which it may connect, and nothing else.
+
+@contextmanager
+def login_without(shop: Shop) -> Iterator[str]:
+    """The shop's login is a new one that may connect, and nothing else; tables and database belong to two other roles.
+
+    The name of a maintenance database into which nobody may connect.
     """
     name, password, before = f"test_{secrets.token_hex(4)}", secrets.token_hex(8), shop.login
     tables, whole, quiet = f"{name}_tables", f"{name}_whole", f"{name}_admin"
@@ -128,11 +143,6 @@ def login_with(shop: Shop, tier: Tier) -> Iterator[str]:
     shop.execute(f"create role {name} login password '{password}'", shop.superuser)
     shop.login = replace(before, user=name, password=Secret(password))
     try:
-        lacking = [one for one in needs(shop, tier, maintenance_database=quiet) if not one.held]
-        assert lacking
-        for one in lacking:
-            shop.execute(one.sql, shop.superuser)
-        assert [one for one in needs(shop, tier, maintenance_database=quiet) if not one.held] == []
         yield quiet
     finally:
         shop.login = before
@@ -169,3 +179,54 @@ def test_the_tier_recover_is_enough_for_a_restore(shop: Shop) -> None:
         bad = shop.sql("\ndelete from event", "\nselect 1/0")
         record = shop.run(bad, {"way": "stepwise", "maintenance_database": quiet})
         assert record.outcome is Outcome.RESTORED, record.error and record.error.message
+
+
+NEVER = {"backup.restore": "never"}
+OWNS, ENDS, MAKES = "does not own", "may not end others' sessions", "may not create databases"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tier", "settings", "named", "not_asked"),
+    [
+        (Tier.ONLINE, {**NEVER, "maintenance.database": "none"}, {OWNS}, {ENDS, MAKES}),
+        (Tier.FENCE, NEVER, {OWNS, ENDS}, {MAKES}),
+        (Tier.SWAP, {**NEVER, "bluegreen": "true"}, {OWNS, ENDS, MAKES}, set()),
+        (Tier.RECOVER, {}, {OWNS, ENDS, MAKES}, set()),
+    ],
+)
+def test_doctor_names_what_the_tier_lacks_and_what_it_says_is_enough(
+    shop: Shop,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tier: Tier,
+    settings: dict[str, str],
+    named: set[str],
+    not_asked: set[str],
+) -> None:
+    with login_without(shop) as quiet:
+        shop.execute(f"grant connect on database {quiet} to {shop.login.user}", shop.superuser)
+        config = str(shop.write_config())
+        for name, value in shop.environ().items():
+            monkeypatch.setenv(name, value)
+        given = {**settings, "maintenance_database": quiet}
+
+        def doctor() -> tuple[int, list[dict[str, str]]]:
+            options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+            code = boundary.run(app, ["doctor", "--json", "--config", config, "--env", ENVIRONMENT, *options])
+            findings = json.loads(capsys.readouterr().out)["findings"]
+            return code, [one for one in findings if one["name"] == "privileges"]
+
+        code, found = doctor()
+        problems = [one["detail"] for one in found if one["status"] == "problem"]
+        assert code == 3
+        assert {what for what in (OWNS, ENDS, MAKES) if any(what in one for one in problems)} == named
+        assert not {what for what in not_asked if any(what in one for one in problems)}
+        for one in found:
+            shop.execute(one["remedy"], shop.superuser)
+        code, found = doctor()
+        assert code == 0, found
+        assert [(one["status"], f"the tier {tier.value}" in one["detail"]) for one in found] == [("ok", True)]
+        shop.execute(f"revoke connect on database {quiet} from {shop.login.user}", shop.superuser)
+        code, found = doctor()
+        assert code == 3, "and without one of them it does not pass"
