@@ -19,8 +19,8 @@ from migrator.reports.symbols import Symbols
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import count, one_line
 from migrator.reports.workflow_commands import Annotation, Level
-from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, RunRecord, StepName
-from migrator.runs.reporter import Reporter
+from migrator.runs.record import RunRecord, StepName
+from migrator.runs.reporter import PassedOn, Reporter
 
 SUMMARY_BYTES = 1_000_000  # GitHub refuses a step's summary of more than 1 MiB
 _CUT = "\n\n_The rest is in the report._\n"
@@ -59,7 +59,7 @@ def tell(told: Told, environ: Mapping[str, str], *, prefix: str = "", stream: Te
     _append(environ.get("GITHUB_OUTPUT"), "".join(output(name, value) for name, value in told.outputs.items()))
 
 
-class GitHub:
+class GitHub(PassedOn):
     """A reporter that tells GitHub what it is told, around what the next one writes.
 
     `environ` names the files to write to (GITHUB_STEP_SUMMARY, GITHUB_OUTPUT); without one of them that part is left
@@ -76,7 +76,7 @@ class GitHub:
         prefix: str = "",
         stream: TextIO | None = None,
     ) -> None:
-        self._then = then
+        super().__init__(then)
         self._environ = environ
         self._secrets = [secret for secret in secrets if secret]
         self._prefix = prefix
@@ -85,36 +85,21 @@ class GitHub:
 
     def started(self, record: RunRecord) -> None:
         hide(self._secrets, stream=self._stream)
-        self._then.started(record)
+        super().started(record)
 
     def step_started(self, name: StepName, title: str) -> None:
         self._end_group()
         self._say(f"::group::{workflow_commands.data(one_line(title))}")
         self._in_group = True
-        self._then.step_started(name, title)
-
-    def step_progress(self, name: StepName, text: str, done: float | None) -> None:
-        self._then.step_progress(name, text, done)
+        super().step_started(name, title)
 
     def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
         self._end_group()  # what ended stands outside, where it is seen
-        self._then.step_ended(name, status, duration_s, note)
-
-    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
-        self._then.changeset(changeset, number, total)
-
-    def backfill(self, backfill: BackfillRecord) -> None:
-        self._then.backfill(backfill)
-
-    def check(self, check: CheckRecord) -> None:
-        self._then.check(check)
-
-    def warning(self, text: str) -> None:
-        self._then.warning(text)
+        super().step_ended(name, status, duration_s, note)
 
     def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
         self._end_group()
-        self._then.finished(record, files)
+        super().finished(record, files)
         told = Told(summary=markdown.render(record), annotations=list(of_run(record)), outputs=outputs(record, files))
         tell(told, self._environ, prefix=self._prefix, stream=self._stream)
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, RunRecord, StepName
-from migrator.runs.reporter import Reporter
+from migrator.runs.reporter import PassedOn, Reporter
 
 NAME = "run.jsonl"
 
 
-class Logged:
+class Logged(PassedOn):
     """A reporter that writes down what it is told, and passes it on to the next one.
 
     Every line has `at` (UTC) and `event`. A log that cannot be written is given up: the run goes on, and its record
@@ -27,7 +27,7 @@ class Logged:
         self, folder: Path, then: Reporter, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._path = folder / NAME
-        self._then = then
+        super().__init__(then)
         self._now = now
         self._guard = threading.Lock()
 
@@ -40,35 +40,35 @@ class Logged:
             changelog=record.changelog,
             direction=record.direction.value,
         )
-        self._then.started(record)
+        super().started(record)
 
     def step_started(self, name: StepName, title: str) -> None:
         self._write("step_started", step=name.value, title=title)
-        self._then.step_started(name, title)
+        super().step_started(name, title)
 
     def step_progress(self, name: StepName, text: str, done: float | None) -> None:
         self._write("step_progress", step=name.value, text=text, done=done)
-        self._then.step_progress(name, text, done)
+        super().step_progress(name, text, done)
 
     def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
         self._write("step_ended", step=name.value, status=status, duration_s=duration_s, note=note)
-        self._then.step_ended(name, status, duration_s, note)
+        super().step_ended(name, status, duration_s, note)
 
     def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
         self._write("changeset", number=number, total=total, **changeset.model_dump(mode="json"))
-        self._then.changeset(changeset, number, total)
+        super().changeset(changeset, number, total)
 
     def backfill(self, backfill: BackfillRecord) -> None:
         self._write("backfill", **backfill.model_dump(mode="json"))
-        self._then.backfill(backfill)
+        super().backfill(backfill)
 
     def check(self, check: CheckRecord) -> None:
         self._write("check", **check.model_dump(mode="json"))
-        self._then.check(check)
+        super().check(check)
 
     def warning(self, text: str) -> None:
         self._write("warning", text=text)
-        self._then.warning(text)
+        super().warning(text)
 
     def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
         error = record.error.model_dump(mode="json") if record.error is not None else None
@@ -80,7 +80,7 @@ class Logged:
             next_command=record.next_command,
             files=[str(file) for file in files],
         )
-        self._then.finished(record, files)
+        super().finished(record, files)
 
     def _write(self, event: str, **fields: object) -> None:
         line = json.dumps({"at": self._now().isoformat(), "event": event, **fields}, ensure_ascii=False)

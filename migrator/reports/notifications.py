@@ -11,8 +11,8 @@ from migrator.errors import UsageError
 from migrator.reports import verdict
 from migrator.reports.verdict import Tone, Verdict
 from migrator.reports.wording import one_line
-from migrator.runs.record import BackfillRecord, ChangesetRecord, CheckRecord, Outcome, RunRecord, StepName
-from migrator.runs.reporter import Reporter
+from migrator.runs.record import Outcome, RunRecord
+from migrator.runs.reporter import PassedOn, Reporter
 
 # Title and message for each of the URLs; the number of those that did not take it.
 Send = Callable[[Sequence[str], str, str, Tone], int]
@@ -34,47 +34,26 @@ _NEEDS_A_PERSON = {Outcome.HALTED, Outcome.UNFINISHED, Outcome.INTERRUPTED}
 _WENT_WELL = {Outcome.MIGRATED, Outcome.BROUGHT_BACK, Outcome.NOTHING_TO_DO}
 
 
-class Notified:
+class Notified(PassedOn):
     """A reporter that tells people of a run's begin and end, and passes everything on to the next one."""
 
     def __init__(self, then: Reporter, settings: NotificationSettings, *, send: Send | None = None) -> None:
-        self._then = then
+        super().__init__(then)
         self._settings = settings
         self._send = send or by_apprise
         self._telling: list[threading.Thread] = []
 
     def started(self, record: RunRecord) -> None:
-        self._then.started(record)
+        super().started(record)
         self._tell("started", record)
 
-    def step_started(self, name: StepName, title: str) -> None:
-        self._then.step_started(name, title)
-
-    def step_progress(self, name: StepName, text: str, done: float | None) -> None:
-        self._then.step_progress(name, text, done)
-
-    def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
-        self._then.step_ended(name, status, duration_s, note)
-
-    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
-        self._then.changeset(changeset, number, total)
-
-    def backfill(self, backfill: BackfillRecord) -> None:
-        self._then.backfill(backfill)
-
-    def check(self, check: CheckRecord) -> None:
-        self._then.check(check)
-
-    def warning(self, text: str) -> None:
-        self._then.warning(text)
-
     def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
-        self._then.finished(record, files)  # first: whoever waits at the terminal does not wait for a mail server
+        super().finished(record, files)  # first: whoever waits at the terminal does not wait for a mail server
         self._tell(event_of(record), record)
         for thread in self._telling:
             thread.join(self._settings.timeout_s)
         if any(thread.is_alive() for thread in self._telling):
-            self._then.warning(f"Not everybody could be told within {self._settings.timeout_s:g} s.")
+            self.warning(f"Not everybody could be told within {self._settings.timeout_s:g} s.")
 
     def _tell(self, event: Event, record: RunRecord) -> None:
         if not self._settings.urls or event not in self._settings.on:
@@ -87,12 +66,10 @@ class Notified:
         try:
             missed = tell(self._settings, event, fields_of(record), Verdict.of(record).tone, send=self._send)
         except Exception as error:  # noqa: BLE001  telling people never changes what becomes of a run
-            self._then.warning(
-                f"Nobody was told: {type(error).__name__}."
-            )  # its text may hold an address with a secret
+            self.warning(f"Nobody was told: {type(error).__name__}.")  # its text may hold an address with a secret
             return
         if missed:
-            self._then.warning(f"{missed} of {len(self._settings.urls)} addresses could not be told.")
+            self.warning(f"{missed} of {len(self._settings.urls)} addresses could not be told.")
 
 
 def event_of(record: RunRecord) -> Event:

@@ -78,3 +78,37 @@ class SilentReporter:
 
     def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
         pass
+
+
+class PassedOn:
+    """Everything is passed on to the next reporter, save what a subclass tells somebody else besides."""
+
+    def __init__(self, then: Reporter) -> None:
+        self._then = then
+
+    def started(self, record: RunRecord) -> None:
+        self._then.started(record)
+
+    def step_started(self, name: StepName, title: str) -> None:
+        self._then.step_started(name, title)
+
+    def step_progress(self, name: StepName, text: str, done: float | None) -> None:
+        self._then.step_progress(name, text, done)
+
+    def step_ended(self, name: StepName, status: str, duration_s: float, note: str | None) -> None:
+        self._then.step_ended(name, status, duration_s, note)
+
+    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
+        self._then.changeset(changeset, number, total)
+
+    def backfill(self, backfill: BackfillRecord) -> None:
+        self._then.backfill(backfill)
+
+    def check(self, check: CheckRecord) -> None:
+        self._then.check(check)
+
+    def warning(self, text: str) -> None:
+        self._then.warning(text)
+
+    def finished(self, record: RunRecord, files: Sequence[Path]) -> None:
+        self._then.finished(record, files)

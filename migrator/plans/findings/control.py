@@ -149,39 +149,13 @@ def of_files(subject: Subject, places: Places) -> Iterator[Finding]:
         key = places.at(one.file, one.line)
         if key is not None and states.get(key) is not ChangesetState.PENDING:
             continue
-        yield Finding(
-            rule=rule.id,
-            severity=rule.severity,
-            message=one.message,
-            why=rule.why,
-            safer=rule.safer,
-            changeset=key,
-            file=one.file,
-            line=one.line,
-        )
+        yield rule.broken(one.message, changeset=key, file=one.file, line=one.line)
 
 
 def refused(message: str, *, file: str | None, line: int | None) -> Finding:
     """The finding that the refusal of a whole changelog is."""
-    return Finding(
-        rule=HOSTILE.id,
-        severity=HOSTILE.severity,
-        message=message,
-        why=HOSTILE.why,
-        safer=HOSTILE.safer,
-        file=file,
-        line=line,
-    )
+    return HOSTILE.broken(message, file=file, line=line)
 
 
 def _finding(rule: Rule, message: str, changeset: Changeset, places: Places) -> Finding:
-    return Finding(
-        rule=rule.id,
-        severity=rule.severity,
-        message=message,
-        why=rule.why,
-        safer=rule.safer,
-        changeset=changeset.key,
-        file=changeset.file,
-        line=places.line_of(changeset),
-    )
+    return rule.broken(message, changeset=changeset.key, file=changeset.file, line=places.line_of(changeset))

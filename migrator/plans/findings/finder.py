@@ -122,7 +122,7 @@ def _squawk(pending: Sequence[Changeset], walk: _Walk, folder: Path | None) -> I
                 yield _told(one, heading, walk)
     except ToolFailed as error:
         rule = squawk.NOT_LOOKED_AT
-        yield Finding(rule=rule.id, severity=rule.severity, message=error.message, why=rule.why, safer=rule.safer)
+        yield rule.broken(error.message)
 
 
 def _told(said: Said, heading: _Heading | None, walk: _Walk) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrator.liquibase.models import Changeset
 from migrator.plans.findings.cursor import Name
@@ -62,18 +62,8 @@ class Look:
     ) -> Finding:
         """What was found; `at` is the place in the text of the changeset's statement."""
         file, line = self.places.of(self.changeset, self.number, at)
-        return Finding(
-            rule=rule.id,
-            severity=severity or rule.severity,
-            message=message,
-            why=rule.why,
-            safer=rule.safer,
-            changeset=self.changeset.key,
-            file=file,
-            line=line,
-            statement=self.number,
-            stakes=tuple(stakes),
-        )
+        found = rule.broken(message, changeset=self.changeset.key, file=file, line=line, severity=severity)
+        return replace(found, statement=self.number, stakes=tuple(stakes))
 
 
 def rows_told(stakes: Sequence[Stake]) -> str:

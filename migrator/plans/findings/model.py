@@ -35,6 +35,27 @@ class Rule:
     safer: str
     asks_database: bool = False  # says more, or something else, where there is one
 
+    def broken(
+        self,
+        message: str,
+        *,
+        changeset: str | None = None,
+        file: str | None = None,
+        line: int | None = None,
+        severity: Severity | None = None,
+    ) -> Finding:
+        """The finding that it is broken here: in the changeset of that key, as bad as it is as a rule if not said."""
+        return Finding(
+            rule=self.id,
+            severity=severity or self.severity,
+            message=message,
+            why=self.why,
+            safer=self.safer,
+            changeset=changeset,
+            file=file,
+            line=line,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stake:

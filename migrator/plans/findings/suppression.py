@@ -150,13 +150,6 @@ def _is_known(pattern: str, known: Mapping[str, Rule]) -> bool:
 
 
 def _finding(rule: Rule, message: str, changeset: Changeset | None, line: int | None) -> Finding:
-    return Finding(
-        rule=rule.id,
-        severity=rule.severity,
-        message=message,
-        why=rule.why,
-        safer=rule.safer,
-        changeset=None if changeset is None else changeset.key,
-        file=None if changeset is None else changeset.file,
-        line=line,
-    )
+    if changeset is None:
+        return rule.broken(message, line=line)
+    return rule.broken(message, changeset=changeset.key, file=changeset.file, line=line)
