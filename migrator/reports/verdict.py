@@ -123,6 +123,9 @@ def _state(outcome: Outcome, record: RunRecord) -> str:
     if outcome is Outcome.INTERRUPTED:
         return _where_it_stands(record)
     sentence = _of_kind(_STATES_OF, record).get(outcome, _STATES[outcome])
+    if outcome is Outcome.ROLLED_BACK and record.proof.others_wrote:
+        tables = ", ".join(record.proof.others_wrote)
+        sentence = f"{sentence[:-1]}, but for the rows of {tables}, which others were free to write."
     if outcome in {Outcome.MIGRATED, Outcome.BROUGHT_BACK, Outcome.FAILED_BEFORE} and _held_off(record):
         sentence += " Users are let in again."
     return f"{sentence} {_maintenance_on(record)}".strip()

@@ -232,7 +232,9 @@ def _roll_back(run: Run) -> str | None:
     if run.facts.fingerprinted is not None:
         run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
     undone = count(executed, "changeset")
-    run.prove(f"Liquibase rolled back {undone}; schema and rows are what they were ({state.scope(run)}).")
+    others = run.record.proof.others_wrote
+    but = f", but for the rows of {', '.join(others)}" if others else ""
+    run.prove(f"Liquibase rolled back {undone}; schema and rows are what they were ({state.scope(run)}){but}.")
     return None
 
 

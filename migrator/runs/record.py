@@ -158,6 +158,10 @@ class Proof(_Part):
     level: ProofLevel | None = Field(default=None, description="full, touched or write_set; null before anything ran.")
     proven: list[str] = Field(default_factory=list, description="What was proven, and how; one sentence each.")
     not_proven: list[str] = Field(default_factory=list, description="What was not proven, and why.")
+    others_wrote: list[str] = Field(
+        default_factory=list,
+        description="Of a run that went back: tables whose rows differ from before, where others were free to write.",
+    )
 
 
 class ApprovalRecord(_Part):

@@ -233,6 +233,7 @@ class Run:
         kept = ("Backup ", "Transaction ")  # that an attempt's transaction was rolled back stays true
         self.record.proof.proven = [one for one in self.record.proof.proven if one.startswith(kept)]
         self.record.proof.not_proven = []
+        self.record.proof.others_wrote = []
 
     def end_workers(self) -> None:
         """The child processes of this run are gone. Safe to repeat."""

@@ -106,20 +106,21 @@ def differences(run: Run, database: str | None = None) -> list[str]:
             if views:
                 run.not_proven(f"Rows of materialized views, which a restore refreshes: {', '.join(views)}.")
         hashed = row_fingerprint.of_tables(opened, compared)
+        others_wrote: list[str] = []
         for relation in compared:
             name = relation.qualified
             before, after = facts.tables_before[name], hashed[name]
             if (before.rows, before.digest) == (after.rows, after.digest):
                 continue
-            halfway = run.undoes and any(one.state == "undoing" for one in run.record.backfills)
-            if run.others_write and name in facts.backfill_tables and not halfway:
-                run.not_proven(f"The rows of {name}: a backfill was taken back there, and others were writing them.")
-            elif run.others_write and name not in facts.named and not own_tables.is_own(name):
-                run.not_proven(f"The rows of {name}: they changed while users were let in, and no changeset names it.")
+            excuse = _excuse(run, name)
+            if excuse is not None:
+                run.not_proven(f"The rows of {name}: {excuse}.")
+                others_wrote.append(name)
             elif before.rows != after.rows:
                 found.append(f"{name} has {after.rows} rows, had {before.rows}")
             else:
                 found.append(f"{name} has other values in its {after.rows} rows")
+        run.record.proof.others_wrote = others_wrote
         objects_before = facts.large_objects_before
         if objects_before is not None and _state(row_fingerprint.of_large_objects(first)) != objects_before:
             found.append("the large objects differ")
@@ -137,9 +138,10 @@ def written_but_not_compared(run: Run, write_set: Sequence[str]) -> list[str]:
 
 def scope(run: Run) -> str:
     """What a comparison covers, in words."""
+    tables = count(len(set(run.facts.tables_before or {}) - set(run.record.proof.others_wrote)), "table")
     if run.facts.fingerprinted is None:
-        return f"schema, {count(len(run.facts.tables_before or {}), 'table')}, sequences and large objects"
-    return f"schema and {count(len(run.facts.tables_before or {}), 'table')}"
+        return f"schema, {tables}, sequences and large objects"
+    return f"schema and {tables}"
 
 
 def ledger_rows(facts: Facts) -> list[ledger.LedgerRow] | None:
@@ -160,6 +162,21 @@ def wanted(relations: Sequence[Relation], names: Sequence[str] | None) -> list[R
 def telling(identities: Iterable[str]) -> list[str]:
     """Those of the schema's objects that say something of the database's state."""
     return [identity for identity in identities if not own_tables.say_nothing(identity)]
+
+
+def _excuse(run: Run, name: str) -> str | None:
+    """Why rows that differ say nothing against a way back: nobody was kept from writing them. None: they do.
+
+    A copy that was restored has no other writers, whoever writes the database itself.
+    """
+    if not (run.others_write and run.facts.going_back):
+        return None
+    halfway = run.undoes and any(one.state == "undoing" for one in run.record.backfills)
+    if name in run.facts.backfill_tables and not halfway:
+        return "a backfill was taken back there, and others were writing them"
+    if name not in run.facts.named and not own_tables.is_own(name):
+        return "they changed while users were let in, and no changeset names it"
+    return None
 
 
 def _reader(run: Run, database: str) -> PgSession:

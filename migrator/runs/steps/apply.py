@@ -12,7 +12,7 @@ from migrator.plans import own_tables
 from migrator.postgres import fence, write_set
 from migrator.postgres.write_set import Counts
 from migrator.runs import ladder, liquibase_session, moving, pinned, segments
-from migrator.runs.record import ChangesetRecord, StepName, TableRecord, Way
+from migrator.runs.record import ChangesetRecord, Outcome, StepName, TableRecord, Way
 from migrator.runs.run import Run
 from migrator.runs.segments import Segment
 from migrator.runs.words import count
@@ -62,7 +62,9 @@ class ApplyStep:
         Raises: NotProven.
         """
         outcome = ladder.go_back(run)
-        return f"proven to be what it was ({outcome.value.replace('_', ' ')})"
+        others = run.record.proof.others_wrote
+        but = f", but for the rows of {', '.join(others)}" if others and outcome is Outcome.ROLLED_BACK else ""
+        return f"proven to be what it was{but} ({outcome.value.replace('_', ' ')})"
 
 
 def _segments(run: Run, liquibase: Liquibase) -> None:

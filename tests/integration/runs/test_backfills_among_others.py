@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from migrator.reports.verdict import Verdict
 from migrator.runs.record import BackfillRecord, Outcome, RunRecord, StepName, Way
 from migrator.runs.reporter import SilentReporter
 from migrator.runs.run import Run
@@ -164,6 +165,38 @@ def test_replica_that_stands_still_does_not_hold_up_the_way_back(tmp_path: Path)
         assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6), (record.error, record.warnings)
         assert record.backfills[0].max_lag_bytes is not None, "it was held to the limit on its way"
         assert shop.dump() == before
+
+
+KEPT_BY_NOBODY = """
+name = "fill-name"
+after = "1::ann"
+table = "customer"
+key = ["id"]
+where = "first_name is null"
+statement = "update customer c set first_name = split_part(c.name, ' ', 1) from batch b where c.id = b.id"
+verify = "select id from customer where first_name is null"
+undo = "update customer c set first_name = null from batch b where c.id = b.id"
+undo_where = "true"
+capture = "application"
+"""
+
+
+@pytest.mark.parametrize(("mode", "outcome"), [("none", Outcome.ROLLED_BACK), ("read-only", Outcome.HALTED)])
+def test_rows_that_an_undo_did_not_bring_back_are_not_called_proven(shop: Shop, mode: str, outcome: Outcome) -> None:
+    """Its undo takes more than the backfill gave. Under read-only nobody else can have changed the rows."""
+    shop.execute("alter table customer add first_name text; update customer set first_name = 'KEEP' where id <= 7")
+    shop.write("fill-name.backfill.toml", KEPT_BY_NOBODY)
+    nothing = "\nselect 1\n--rollback select 1"
+    record = shop.run(shop.sql(nothing, BREAKS), {"maintenance.database": mode})
+    assert record.outcome is outcome, (record.error, record.warnings)
+    assert shop.value("select count(*) from customer where first_name = 'KEEP'") == 0
+    said = Verdict.of(record).database
+    if outcome is Outcome.HALTED:
+        assert any("public.customer has other values" in warning for warning in record.warnings), record.warnings
+        return
+    assert record.proof.others_wrote == ["public.customer"]
+    assert "what it was before the run, but for the rows of public.customer, which others were free to write" in said
+    assert any("what they were" in one and "but for the rows of public.customer" in one for one in record.proof.proven)
 
 
 def has_first_name(shop: Shop) -> bool:

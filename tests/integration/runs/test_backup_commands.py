@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from migrator.postgres import databases, sessions
+from migrator.runs import stores
+from migrator.runs.run import Run
 from tests.integration.runs.byhand import backup, call
 from tests.shop import Shop
 
@@ -33,6 +37,23 @@ def test_a_backup_is_made_while_others_write_and_restores_to_its_moment(shop: Sh
     assert (verified.code, verified.json["ok"], verified.json["differences"]) == (0, True, []), verified.out
     assert made_by_runs(shop) == []
     shop.app_writes()
+
+
+@pytest.mark.slow
+def test_a_copy_that_differs_is_not_excused_by_those_who_write_the_database(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.settings = {"maintenance.database": "none"}
+    restore = stores.restore
+
+    def restored_otherwise(run: Run, backup_id: str, side: str) -> None:
+        restore(run, backup_id, side)
+        shop.execute("update customer set name = 'another' where id = 1", shop.superuser.to(side))
+
+    monkeypatch.setattr(stores, "restore", restored_otherwise)
+    verified = call(shop, "backup", "verify", backup(shop), "--restore", "--json")
+    assert (verified.code, verified.json["ok"]) == (3, False), verified.out
+    assert any("public.customer has other values" in one for one in verified.json["differences"]), verified.out
 
 
 def test_create_says_that_others_may_write_and_how_to_prove_it(shop: Shop) -> None:
