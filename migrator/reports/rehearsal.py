@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from migrator.plans.words import count
@@ -88,7 +88,7 @@ def _facts(record: RehearsalRecord) -> Iterator[tuple[str, str]]:
             for sentence in (one for one in leg.not_proven if one.startswith("The copy is what it was")):
                 yield "not proven", sentence
     if record.changesets:
-        yield "on the target", _estimate(record)
+        yield "on target", _estimate(record)
 
 
 def _leg(leg: LegRecord) -> str:
@@ -111,9 +111,10 @@ def _table(record: RehearsalRecord) -> Iterator[str]:
     rows = [_row(one) for one in record.changesets]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(1, len(head))]
     room = CONSOLE_WIDTH - sum(widths) - 2 * len(widths)
-    for row in (head, *rows):
+    names = (head[0], *_names([row[0] for row in rows], room))
+    for name, row in zip(names, (head, *rows), strict=True):
         numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[1:4], widths[:3], strict=True))
-        yield f"{_shortened(row[0], room):<{room}}  {numbers}  {row[4]}".rstrip()
+        yield f"{name:<{room}}  {numbers}  {row[4]}".rstrip()
     for one in record.changesets:
         for loss in one.losses:
             yield from textwrap.wrap(
@@ -140,9 +141,12 @@ def _seconds(number: float | None) -> str:
     return "" if number is None else duration(number)
 
 
-def _shortened(text: str, room: int) -> str:
-    """The end tells changesets apart: what is too long loses its beginning."""
-    return text if len(text) <= room else f"..{text[-room + 2 :]}"
+def _names(keys: Sequence[str], room: int) -> list[str]:
+    """Where one is too long for its column, without the path that all share; then each without its beginning."""
+    is_wide = any(len(key) > room for key in keys)
+    if is_wide and len({key.partition("::")[0] for key in keys}) == 1:
+        keys = [key.partition("::")[2] for key in keys]
+    return [key if len(key) <= room else f"..{key[-room + 2 :]}" for key in keys]
 
 
 def _labelled(label: str, value: str, *, whole: str | None = None) -> Iterator[str]:

@@ -48,6 +48,14 @@ def a_record(**changes: object) -> RehearsalRecord:
     return record.model_copy(update=changes)
 
 
+def test_changesets_of_one_long_path_are_told_by_id_and_author() -> None:
+    path = "changelogs/backfills/split-name/2-expand/changelog.sql"
+    one = RehearsedRecord(path=path, id="parts-of-a-name", author="shop", apply_s=1.25, rollback="restores")
+    other = one.model_copy(update={"id": "another-name"})
+    shown = rehearsal.as_text(a_record(changesets=[one, other])).splitlines()
+    assert [line.split()[0] for line in shown if "restores" in line] == ["parts-of-a-name::shop", "another-name::shop"]
+
+
 def test_it_reads_at_80_columns_and_hides_nothing() -> None:
     text = rehearsal.as_text(a_record())
     assert max(map(len, text.splitlines())) <= 80
