@@ -49,11 +49,12 @@ class Dumping:
         """Why there will be no dump; None as long as there may be one."""
         return self._failure
 
-    def wait(self, run: Run) -> Made:
+    def wait(self) -> Made:
         """The dump is complete and on disk.
 
         Raises: BackupFailed; the watch's alarm.
         """
+        run = self._run
         while self._thread.is_alive():
             self._thread.join(_LOOK_AGAIN_S)
             if run.watch is not None:
@@ -66,12 +67,13 @@ class Dumping:
             raise BackupFailed(f"Backing up {run.database} failed: {failure}") from failure
         return self._made
 
-    def end(self, run: Run) -> bool:
+    def end(self) -> bool:
         """pg_dump does not work any more, and what it had made is quarantined. Safe to repeat.
 
         False where a store that does not answer keeps what was sent to it: that has no manifest and counts for nothing,
         and the way back does not wait for it. Raises: StepFailed when pg_dump does not go.
         """
+        run = self._run
         self._unwanted.set()
         deadline = time.monotonic() + _END_S
         while self._thread.is_alive():  # a program that is asked between two connections does not hear it

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from migrator.postgres.catalog import Relation
     from migrator.postgres.client_tools import ClientTools
     from migrator.postgres.connect import PgSession, ServerInfo
-    from migrator.runs.dumping import Dumping
+    from migrator.runs.companions import DumpUnderWay, Watching
     from migrator.runs.journal import Journal
     from migrator.runs.reporter import Reporter
-    from migrator.runs.watch import Watch
 
 MANUAL = "manual"  # the run id of a fence that a person put up by hand
 
@@ -90,12 +89,12 @@ class Run:
     tools: ClientTools | None = None
     liquibase: Liquibase | None = None
     suites: SuiteRunner | None = None
-    watch: Watch | None = None
+    watch: Watching | None = None
     relations: list[Relation] = field(default_factory=list)
     picture: Picture | None = None
     plan: Plan | None = None  # what preflight has found out; None before, and of a rollback
     findings: Findings | None = None  # what the rules say of its changesets; None until preflight has looked
-    dumping: Dumping | None = None
+    dumping: DumpUnderWay | None = None
     rehearsed_s: float = 0.0  # what its changesets took in the rehearsal behind it
     schema_left: Mapping[str, str] | None = None  # the objects of the verified database, by which drift is known later
     reconstructed: bool = False  # from the fence: the journal does not know it yet

@@ -10,17 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from migrator.errors import FenceBreached, MigratorError, StepFailed
 from migrator.postgres import connect, fence, sessions, waits
 from migrator.postgres.connect import APPLICATION_PREFIX, PgSession
 from migrator.runs import samples
 from migrator.runs.record import Way
+from migrator.runs.run import Run
 from migrator.runs.samples import Sample
-
-if TYPE_CHECKING:
-    from migrator.runs.run import Run
 
 _ROLES_THAT_STAY = frozenset({"lock", "orchestrator", "watch"})
 _TERMINATE_S = 5.0

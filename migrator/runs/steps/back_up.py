@@ -53,7 +53,7 @@ class BackUpStep:
 
     def undo(self, run: Run) -> str | None:
         """A finished backup is kept; what a killed process left half-made is set aside."""
-        is_over = run.dumping is None or run.dumping.end(run)
+        is_over = run.dumping is None or run.dumping.end()
         run.dumping = None
         if run.facts.backup_id is None and is_over:
             stores.quarantine_partial(run, stores.backup_id(run))
@@ -83,8 +83,8 @@ def _begin(run: Run) -> str:
     store, backup_id = stores.of(run), stores.backup_id(run)
     run.progress(StepName.BACK_UP, "pg_dump")
     stores.quarantine_partial(run, backup_id)
-    run.dumping = Dumping(run, store.new(backup_id))
-    state.take(run, run.dumping.snapshot)
+    run.dumping = dumping = Dumping(run, store.new(backup_id))
+    state.take(run, dumping.snapshot)
     require_alive(run)
     tables = count(len(run.facts.tables_before or {}), "table")
     return f"{tables} fingerprinted; pg_dump works on while the copy is migrated"
@@ -93,7 +93,7 @@ def _begin(run: Run) -> str:
 def require_alive(run: Run) -> None:
     """The dump that was begun may still become one. Raises: BackupFailed."""
     if run.dumping is not None and run.dumping.failure is not None:
-        run.dumping.wait(run)
+        run.dumping.wait()
 
 
 def finish(run: Run) -> str | None:
@@ -104,7 +104,7 @@ def finish(run: Run) -> str | None:
     dumping = run.dumping
     if dumping is None:
         return None
-    made = dumping.wait(run)
+    made = dumping.wait()
     run.dumping = None
     note = _publish(run, dumping.folder, made, began_at=dumping.began_at)
     run.save()
