@@ -5,18 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from migrator.runs.record import CheckRecord
+from migrator.runs.record import CheckRecord, Part
 
 Severity = Literal["error", "warning"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-
-class DryRunFinding(_Part):
+class DryRunFinding(Part):
     code: str = Field(description="A stable word for programs.")
     severity: Severity = Field(description="error: a run would fail, or be refused, for it.")
     message: str = Field(description="What was found, on what.")
@@ -27,14 +23,14 @@ class DryRunFinding(_Part):
     sqlstate: str | None = Field(default=None, description="PostgreSQL's five characters.")
 
 
-class TakenLock(_Part):
+class TakenLock(Part):
     relation: str = Field(description="schema.name.")
     mode: str = Field(description="PostgreSQL's name of the lock, as AccessExclusiveLock.")
     keeps_out: str = Field(description="Whom it keeps waiting.")
     held_s: float | None = Field(default=None, description="Seconds until the commit gives it up; null: unknown.")
 
 
-class ChangedRows(_Part):
+class ChangedRows(Part):
     table: str = Field(description="schema.name.")
     inserted: int = Field(default=0, description="Rows inserted.")
     updated: int = Field(default=0, description="Rows updated.")
@@ -42,7 +38,7 @@ class ChangedRows(_Part):
     named: bool = Field(default=True, description="Whether the changeset names the table; else a cascade or a trigger.")
 
 
-class RewrittenTable(_Part):
+class RewrittenTable(Part):
     table: str = Field(description="schema.name.")
     before_bytes: int = Field(description="Size before, where it was tried.")
     after_bytes: int = Field(description="Size after, where it was tried.")
@@ -50,20 +46,20 @@ class RewrittenTable(_Part):
     target_bytes: int | None = Field(default=None, description="Size that the target's has.")
 
 
-class BuiltIndex(_Part):
+class BuiltIndex(Part):
     index: str = Field(description="schema.name.")
     table: str = Field(description="schema.name of its table.")
     size_bytes: int = Field(description="Size, where it was tried.")
     on_new_table: bool = Field(description="Whether the table was made by this changelog too.")
 
 
-class ResizedTable(_Part):
+class ResizedTable(Part):
     table: str = Field(description="schema.name.")
     before_bytes: int = Field(description="Size before, where it was tried.")
     after_bytes: int = Field(description="Size after.")
 
 
-class TriedChangeset(_Part):
+class TriedChangeset(Part):
     path: str = Field(description="The changelog file that holds it, relative to liquibase.root.")
     id: str = Field(description="The changeset's id.")
     author: str = Field(description="The changeset's author.")
@@ -89,14 +85,14 @@ class TriedChangeset(_Part):
         return f"{self.path}::{self.id}::{self.author}"
 
 
-class InTheWay(_Part):
+class InTheWay(Part):
     who: str = Field(description="pid, user and application of a session on the target.")
     age_s: float | None = Field(default=None, description="Age of its transaction; null: not to be seen.")
     locks: list[str] = Field(default_factory=list, description="schema.table: mode.")
     query: str = Field(default="", description="What it runs, or ran last.")
 
 
-class DryRunRecord(_Part):
+class DryRunRecord(Part):
     """One dry run, from the place where it was tried to what remained of it."""
 
     id: str = Field(description="Sorts by time.")

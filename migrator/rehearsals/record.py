@@ -5,23 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from migrator.plans.attestation import Loss, Rollback
+from migrator.runs.record import Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-
-class Finding(_Part):
+class Finding(Part):
     code: str = Field(description="A stable word for programs.")
     severity: Literal["error", "warning"] = Field(description="error: the rehearsal failed for it.")
     message: str = Field(description="What was found, on what.")
     hint: str | None = Field(default=None, description="What to do about it.")
 
 
-class LegRecord(_Part):
+class LegRecord(Part):
     name: str = Field(description="apply, roll back, or apply again.")
     run_id: str | None = Field(default=None, description="Its run on the scratch copy; null where there was none.")
     outcome: str = Field(description="That of the run, or: left out.")
@@ -31,7 +28,7 @@ class LegRecord(_Part):
     note: str | None = Field(default=None, description="Why it failed, or was left out.")
 
 
-class RehearsedRecord(_Part):
+class RehearsedRecord(Part):
     path: str = Field(description="The changelog file that holds it, relative to liquibase.root.")
     id: str = Field(description="The changeset's id.")
     author: str = Field(description="The changeset's author.")
@@ -54,7 +51,7 @@ class RehearsedRecord(_Part):
         return f"{self.path}::{self.id}::{self.author}"
 
 
-class RehearsalRecord(_Part):
+class RehearsalRecord(Part):
     """One rehearsal, from its scratch copy to its verdict."""
 
     id: str = Field(description="Sorts by time.")

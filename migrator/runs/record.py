@@ -81,11 +81,13 @@ class ProofLevel(StrEnum):
     WRITE_SET = "write_set"
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a record that is filled in while it goes on."""
+
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class StepRecord(_Part):
+class StepRecord(Part):
     name: StepName = Field(description="Which step of the run.")
     attempt: int = Field(default=1, description="1 for the first try; a resume or a fallback counts up.")
     status: str = Field(description="running, done, failed, undone, or interrupted.")
@@ -94,7 +96,7 @@ class StepRecord(_Part):
     note: str | None = Field(default=None, description="One line on what the step found or did.")
 
 
-class ChangesetRecord(_Part):
+class ChangesetRecord(Part):
     id: str = Field(description="The changeset's id.")
     author: str = Field(description="The changeset's author.")
     path: str = Field(description="The changelog file that holds it, relative to liquibase.root.")
@@ -102,7 +104,7 @@ class ChangesetRecord(_Part):
     duration_s: float | None = Field(default=None, description="Seconds that it took; null when it did not run.")
 
 
-class BackfillRecord(_Part):
+class BackfillRecord(Part):
     name: str = Field(description="The backfill's name.")
     table: str = Field(description="The table whose rows it walks through.")
     after: str = Field(description="path::id::author of the changeset that it follows.")
@@ -119,7 +121,7 @@ class BackfillRecord(_Part):
     violations: int | None = Field(default=None, description="Rows that its verify query returned; null: not asked.")
 
 
-class BackupRecord(_Part):
+class BackupRecord(Part):
     id: str = Field(description="The backup's id: the name of its folder in the store.")
     kind: str = Field(description="dump or clone.")
     location: str = Field(description="Where it lies: a folder, or a database's name.")
@@ -128,14 +130,14 @@ class BackupRecord(_Part):
     duration_s: float | None = Field(default=None, description="Seconds that it took.")
 
 
-class MaintenanceRecord(_Part):
+class MaintenanceRecord(Part):
     mode: str = Field(description="none, read-only or offline.")
     started_at: datetime | None = Field(default=None, description="When users were first held off (UTC).")
     ended_at: datetime | None = Field(default=None, description="When they were let in again (UTC); null while on.")
     downtime_s: float | None = Field(default=None, description="Seconds between the two.")
 
 
-class CheckRecord(_Part):
+class CheckRecord(Part):
     name: str = Field(description="Suite and expectation, or the invariant's file.")
     phase: str = Field(description="before or after.")
     success: bool = Field(description="Whether the rule held.")
@@ -145,7 +147,7 @@ class CheckRecord(_Part):
     duration_s: float | None = Field(default=None, description="Seconds; null where the rule was part of a batch.")
 
 
-class TableRecord(_Part):
+class TableRecord(Part):
     name: str = Field(description="schema.table, quoted where PostgreSQL would.")
     rows_before: int | None = Field(default=None, description="Rows before; null where not counted.")
     rows_after: int | None = Field(default=None, description="Rows after; null where not counted.")
@@ -154,7 +156,7 @@ class TableRecord(_Part):
     deleted: int | None = Field(default=None, description="Rows that this run deleted; null where not known.")
 
 
-class Proof(_Part):
+class Proof(Part):
     level: ProofLevel | None = Field(default=None, description="full, touched or write_set; null before anything ran.")
     proven: list[str] = Field(default_factory=list, description="What was proven, and how; one sentence each.")
     not_proven: list[str] = Field(default_factory=list, description="What was not proven, and why.")
@@ -164,14 +166,14 @@ class Proof(_Part):
     )
 
 
-class ApprovalRecord(_Part):
+class ApprovalRecord(Part):
     key: str = Field(description="The id of the key that signed.")
     by: str = Field(description="Who, in that person's words.")
     comment: str = Field(description="What else was said.")
     at: datetime = Field(description="When (UTC).")
 
 
-class ErrorRecord(_Part):
+class ErrorRecord(Part):
     code: str = Field(description="A stable word for programs.")
     message: str = Field(description="What failed, on what.")
     sqlstate: str | None = Field(default=None, description="PostgreSQL's five-character code.")
@@ -181,7 +183,7 @@ class ErrorRecord(_Part):
     hint: str | None = Field(default=None, description="What to do about it.")
 
 
-class RunRecord(_Part):
+class RunRecord(Part):
     """One run, from its first step to its report."""
 
     run_id: str = Field(description="Sorts by time.")
