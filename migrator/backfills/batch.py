@@ -16,10 +16,12 @@ from functools import partial
 
 from psycopg import sql
 
-from migrator.backfills import keys, ledger
+from migrator.backfills import keys, ledger_tables, ranges
 from migrator.backfills.keys import Bounds, Key, Table
-from migrator.backfills.ledger import Phase, State, Tables
+from migrator.backfills.ledger import State
+from migrator.backfills.ledger_tables import Tables
 from migrator.backfills.proof import Claim, Proof
+from migrator.backfills.ranges import Phase
 from migrator.errors import ConnectionFailed, MigrationFailed, Place, StepFailed, TransactionLost
 from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import write_set
@@ -136,7 +138,7 @@ def _do(session: Session, deed: Deed, claim: Claim, size: int, proof: Proof) -> 
         before = proof.before(session)
         _apply(session, deed, batch.bounds)
         proof.after(session, before, rows, batch)
-        written = frozenset(name for name in write_set.read(session) if not ledger.is_backfill_ledger(name))
+        written = frozenset(name for name in write_set.read(session) if not ledger_tables.is_one(name))
     if deed.call is not None:
         through()
     return Done(rows=rows, walked=walked, full=walked >= size, written=written)
@@ -170,7 +172,7 @@ def _claim(session: Session, deed: Deed) -> Claim | None:
     number, high, low, written = rows[0]
     return Claim(
         number=int(number or 0),
-        bounds=Bounds(low=ledger.key_of(low), high=ledger.key_of(high)),
+        bounds=Bounds(low=ranges.key_of(low), high=ranges.key_of(high)),
         written=frozenset(json.loads(written or "[]")),
     )
 
@@ -245,7 +247,7 @@ def _advance(session: Session, deed: Deed, batch: Claim, *, rows: int, walked: i
             " rows_walked = rows_walked + {walked}, batches = batches + {batches}, done = {done}"
             " WHERE name = {name} AND phase = {phase} AND number = {number}",
             **deed.tables.named,
-            cursor=ledger.json_of(batch.bounds.high if walked else None),
+            cursor=ranges.json_of(batch.bounds.high if walked else None),
             rows=sql.Literal(rows),
             walked=sql.Literal(walked),
             batches=sql.Literal(1 if walked else 0),

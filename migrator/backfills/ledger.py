@@ -7,27 +7,21 @@ change of the state waits for: once it is `paused`, no batch is under way.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal
 
 from psycopg import sql
 
+from migrator.backfills import ledger_tables
 from migrator.backfills.definition import DECISIVE, SUFFIX, Backfill
-from migrator.backfills.keys import Bounds, Key
-from migrator.errors import Locked, Refused, StepFailed
+from migrator.backfills.ledger_tables import Tables
+from migrator.errors import Refused
 from migrator.failpoints import Effect, effect
-from migrator.liquibase import ledger as liquibase_ledger
 from migrator.postgres.session import Row, Session
 from migrator.postgres.transactions import statement
-
-TABLE = "migrator_backfills"
-RANGES = "migrator_backfill_ranges"
-Phase = Literal["move", "undo"]
 
 
 class State(StrEnum):
@@ -73,41 +67,9 @@ class Entry:
         return Backfill.model_validate({**self.definition, "file": f"{self.name}{SUFFIX}"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Range(Bounds):
-    """A part of the keys that one worker at a time goes through."""
-
-    number: int
-    cursor: Key | None  # the last key that is done
-    done: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tables:
-    """The names of the two tables, qualified."""
-
-    backfills: sql.Identifier
-    ranges: sql.Identifier
-
-    @property
-    def named(self) -> dict[str, sql.Composable]:
-        return {"backfills": self.backfills, "ranges": self.ranges}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AtWork:
-    pid: int  # of the server's backend
-    application_name: str
-
-
-def is_backfill_ledger(table: str) -> bool:
-    """Whether a qualified name is one of these two tables."""
-    return table.rpartition(".")[2] in (TABLE, RANGES)
-
-
 def read(session: Session, schema: str | None = None) -> dict[str, Entry]:
     """Every backfill that has begun in this database, by name; {} where there are no tables. Raises: StepFailed."""
-    tables = found(session, schema)
+    tables = ledger_tables.found(session, schema)
     if tables is None:
         return {}
     entries = [_entry(row) for row in session.rows(statement(_READ, **tables.named))]
@@ -142,7 +104,7 @@ def begin(
     One that was undone begins anew. Safe to repeat. Raises: Refused for a changed one and one that is being undone;
     StepFailed.
     """
-    tables = _created(session, schema)
+    tables = ledger_tables.created(session, schema)
     entry = read(session, schema).get(backfill.name)
     if entry is not None and entry.state is State.UNDOING:
         raise Refused(
@@ -171,48 +133,6 @@ def begin(
     return read(session, schema)[backfill.name]
 
 
-@effect(Effect.BACKFILL_LEDGER)
-def divide(session: Session, tables: Tables, name: str, ranges: Sequence[Bounds], phase: Phase = "move") -> None:
-    """The backfill is to go through these ranges, none of which is begun. Inside a transaction only."""
-    if not ranges:
-        return
-    values = [
-        statement(
-            "({}, {}, {}, {}, {})",
-            sql.Literal(name),
-            sql.Literal(phase),
-            sql.Literal(number),
-            json_of(bounds.low),
-            json_of(bounds.high),
-        )
-        for number, bounds in enumerate(ranges, 1)
-    ]
-    session.execute(
-        statement(
-            "INSERT INTO {ranges} (name, phase, number, low, high) VALUES {values}",
-            **tables.named,
-            values=sql.SQL(", ").join(sql.SQL(value) for value in values),
-        )
-    )
-
-
-def ranges(session: Session, tables: Tables, name: str, phase: Phase = "move") -> list[Range]:
-    """The ranges of a backfill, in the order of their keys. Raises: StepFailed."""
-    rows = session.rows(
-        statement(
-            "SELECT number::text, low::text, high::text, cursor::text, done::text FROM {ranges}"
-            " WHERE name = {name} AND phase = {phase} ORDER BY {ranges}.number",
-            **tables.named,
-            name=sql.Literal(name),
-            phase=sql.Literal(phase),
-        )
-    )
-    return [
-        Range(number=int(number or 0), low=key_of(low), high=key_of(high), cursor=key_of(cursor), done=done == "true")
-        for number, low, high, cursor, done in rows
-    ]
-
-
 @effect(Effect.BACKFILL_STATE)
 def change(
     session: Session,
@@ -228,7 +148,7 @@ def change(
     `because`: who paused it, and why. Raises: Refused when it is in none of `only_from` (nor in it already);
     StepFailed.
     """
-    tables = found(session, schema)
+    tables = ledger_tables.found(session, schema)
     if tables is not None:
         session.execute(
             statement(
@@ -270,99 +190,12 @@ def forget(session: Session, schema: str | None, name: str) -> None:
 
     Raises: StepFailed.
     """
-    tables = found(session, schema)
+    tables = ledger_tables.found(session, schema)
     if tables is None:
         return
     _delete(session, tables, name)
     if session.rows(statement("SELECT FROM {backfills} LIMIT 1", **tables.named)) == []:
         session.execute(statement("DROP TABLE {backfills}, {ranges}", **tables.named))
-
-
-@effect(Effect.BACKFILL_LOCK)
-def lock(session: Session, name: str) -> None:
-    """This session is the one that is at work on the backfill, until it ends. Raises: Locked, naming who is."""
-    classid, objid = _lock_key(name)
-    got = session.rows(statement("SELECT pg_try_advisory_lock({}, {})", sql.Literal(classid), sql.Literal(objid)))
-    if got != [("t",)]:
-        other = at_work(session, name)
-        raise Locked(
-            f"Backfill {name} is at work in this database by another session"
-            + (f" ({other.application_name}, pid {other.pid})." if other else "."),
-            hint=f"Wait for it, or stop it with `migrator backfill pause {name}`.",
-            code="backfill_at_work",
-        )
-
-
-def unlock(session: Session, name: str) -> None:
-    """The session is not at work on it any more. Safe to repeat."""
-    classid, objid = _lock_key(name)
-    session.rows(statement("SELECT pg_advisory_unlock({}, {})", sql.Literal(classid), sql.Literal(objid)))
-
-
-def at_work(session: Session, name: str) -> AtWork | None:
-    """Who is moving or undoing this backfill now; None: nobody. Raises: StepFailed."""
-    classid, objid = _lock_key(name)
-    rows = session.rows(
-        statement(
-            "SELECT l.pid::text, a.application_name FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid <> pg_backend_pid()"
-            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND l.classid::bigint = {}::bigint & 4294967295 AND l.objid::bigint = {}::bigint & 4294967295",
-            sql.Literal(classid),
-            sql.Literal(objid),
-        )
-    )
-    return AtWork(pid=int(rows[0][0] or 0), application_name=rows[0][1] or "unknown") if rows else None
-
-
-def found(session: Session, schema: str | None) -> Tables | None:
-    """The two tables; None where they are not there."""
-    backfills = liquibase_ledger.found_table(session, schema, TABLE)
-    parts = liquibase_ledger.found_table(session, schema, RANGES)
-    return Tables(backfills=backfills, ranges=parts) if backfills is not None and parts is not None else None
-
-
-def required(session: Session, schema: str | None) -> Tables:
-    """The two tables. Raises: StepFailed where they are not there."""
-    tables = found(session, schema)
-    if tables is None:
-        raise StepFailed(f"the tables {TABLE} and {RANGES} are gone", code="ledger_gone")
-    return tables
-
-
-def key_of(text: str | None) -> Key | None:
-    """A key from its JSON."""
-    return None if text is None else tuple(str(part) for part in json.loads(text))
-
-
-def json_of(key: Key | None) -> sql.Composable:
-    """The same for a statement."""
-    return sql.NULL if key is None else sql.Literal(json.dumps(key))
-
-
-def _created(session: Session, schema: str | None) -> Tables:
-    tables = found(session, schema)
-    if tables is not None:
-        return tables
-    if schema is None:
-        [(schema,)] = session.rows("SELECT current_schema()")
-    if schema is None:
-        raise StepFailed(
-            "there is no schema in the search path for the backfills' tables",
-            code="no_schema",
-            hint="Name one as liquibase.schema, or let the role's search_path have one that exists.",
-        )
-    [(there,)] = session.rows(
-        statement(
-            "SELECT nspname FROM pg_namespace WHERE nspname IN ({}, {}) ORDER BY nspname = {} DESC LIMIT 1",
-            sql.Literal(schema),
-            sql.Literal(liquibase_ledger.stored_name(schema)),
-            sql.Literal(schema),
-        )
-    ) or [(schema,)]
-    tables = Tables(backfills=sql.Identifier(str(there), TABLE), ranges=sql.Identifier(str(there), RANGES))
-    session.execute(statement(_CREATE, **tables.named))
-    return tables
 
 
 def _delete(session: Session, tables: Tables, name: str) -> None:
@@ -373,11 +206,6 @@ def _delete(session: Session, tables: Tables, name: str) -> None:
             name=sql.Literal(name),
         )
     )
-
-
-def _lock_key(name: str) -> tuple[int, int]:
-    """Of this database: so are advisory locks."""
-    return _LOCK_CLASS, zlib.crc32(name.encode()) - 2**31
 
 
 def _entry(row: Row) -> Entry:
@@ -408,7 +236,6 @@ def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-_LOCK_CLASS = 0x6D696766  # "migf"
 _COLUMNS = (
     "name",
     "checksum",
@@ -442,31 +269,3 @@ SELECT b.name, b.checksum, b.table_name, b.state, b.run_id, b.definition::text,
        b.paused_because
 FROM {backfills} b LEFT JOIN {ranges} r ON r.name = b.name
 GROUP BY b.name ORDER BY b.started_at, b.name"""
-_CREATE = """
-CREATE TABLE {backfills} (
-    name text PRIMARY KEY,
-    checksum text NOT NULL,
-    table_name text NOT NULL,
-    definition jsonb NOT NULL,
-    state text NOT NULL,
-    run_id text NOT NULL,
-    total bigint,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    ended_at timestamptz,
-    verified_at timestamptz,
-    paused_because text
-);
-CREATE TABLE {ranges} (
-    name text NOT NULL,
-    phase text NOT NULL,
-    number integer NOT NULL,
-    low jsonb,
-    high jsonb,
-    cursor jsonb,
-    rows_done bigint NOT NULL DEFAULT 0,
-    rows_walked bigint NOT NULL DEFAULT 0,
-    batches bigint NOT NULL DEFAULT 0,
-    written jsonb NOT NULL DEFAULT '[]',
-    done boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (name, phase, number)
-)"""

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
-from migrator.backfills import batch, callables, inspection, ledger, ranges
+from migrator.backfills import batch, callables, inspection, ledger, ledger_tables, lock, ranges
 from migrator.backfills.batch import Deed
 from migrator.backfills.definition import Backfill
 from migrator.backfills.keys import Table
-from migrator.backfills.ledger import Phase, State, Tables
+from migrator.backfills.ledger import State
+from migrator.backfills.ledger_tables import Tables
 from migrator.backfills.pace import Pace, Tally
+from migrator.backfills.ranges import Phase
 from migrator.backfills.throttle import Throttle
 from migrator.backfills.workers import Workers
 from migrator.config.login import Login
@@ -69,7 +71,7 @@ def move(
     """
     with closing(work.connect(ROLE)) as session:
         ledger.refuse_changed(backfill, ledger.read(session, work.schema).get(backfill.name))
-        ledger.lock(session, backfill.name)
+        lock.take(session, backfill.name)
         looked = inspection.look(session, backfill)
         inspection.refuse(looked.problems)
         table = required(looked.table, backfill)
@@ -78,10 +80,10 @@ def move(
                 session, work.schema, backfill, table=table.qualified, run_id=work.run_id, total=looked.rows
             )
             if not entry.ranges:
-                tables = ledger.required(session, work.schema)
-                ledger.divide(session, tables, backfill.name, ranges.split(session, table, backfill.jobs))
+                tables = ledger_tables.required(session, work.schema)
+                ranges.note(session, tables, backfill.name, ranges.split(session, table, backfill.jobs))
         tally = Tally(walked_before=entry.rows_walked, total=entry.total)
-        deed = deed_of(backfill, table, ledger.required(session, work.schema), phase="move")
+        deed = deed_of(backfill, table, ledger_tables.required(session, work.schema), phase="move")
         moved = carry_out(session, backfill, deed, work, tally, on_progress=on_progress, check=check)
         if not entry.is_complete:
             ledger.change(session, work.schema, backfill.name, State.MOVED, only_from=[State.RUNNING])
@@ -98,9 +100,9 @@ def move_inside(backfill: Backfill, session: Session, schema: str | None, *, run
     inspection.refuse(looked.problems)
     table = required(looked.table, backfill)
     entry = ledger.begin(session, schema, backfill, table=table.qualified, run_id=run_id, total=looked.rows)
-    tables = ledger.required(session, schema)
+    tables = ledger_tables.required(session, schema)
     if not entry.ranges:
-        ledger.divide(session, tables, backfill.name, ranges.split(session, table, 1))
+        ranges.note(session, tables, backfill.name, ranges.split(session, table, 1))
     tally = Tally(walked_before=entry.rows_walked, total=entry.total)
     deed = deed_of(backfill, table, tables, phase="move")
     pace, proof = Pace(target_s=backfill.target_batch_s, size=backfill.batch_rows), batch.proof_of(deed)
@@ -164,7 +166,7 @@ def carry_out(
 def _is_left(session: Session, deed: Deed, schema: str | None) -> bool:
     """Whether there is a range to do. Raises: StepFailed when somebody has put the backfill into another state."""
     entry = ledger.read(session, schema).get(deed.name)
-    if all(one.done for one in ledger.ranges(session, deed.tables, deed.name, deed.phase)):
+    if all(one.done for one in ranges.read(session, deed.tables, deed.name, deed.phase)):
         return False
     if entry is None or entry.state not in (deed.state, State.PAUSED):
         raise StepFailed(f"Backfill {deed.name} is {entry.state if entry else 'gone'}: somebody else has changed that.")

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from migrator.backfills.keys import Bounds, Table
-from migrator.backfills.ledger import Phase, Tables
+from migrator.backfills.ledger_tables import Tables
+from migrator.backfills.ranges import Phase
 from migrator.errors import MigrationFailed, Place
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement

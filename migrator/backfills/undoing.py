@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from migrator.backfills import inspection, ledger, mover
+from migrator.backfills import inspection, ledger, ledger_tables, lock, mover, ranges
 from migrator.backfills.definition import Backfill
 from migrator.backfills.keys import Bounds
-from migrator.backfills.ledger import Range, State
+from migrator.backfills.ledger import State
 from migrator.backfills.mover import ROLE, Moved, Progress, Work
 from migrator.backfills.pace import Tally
+from migrator.backfills.ranges import Range
 from migrator.errors import Refused
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import transaction
@@ -36,18 +37,18 @@ def undo(
             place=backfill.place,
         )
     with closing(work.connect(ROLE)) as session:
-        ledger.lock(session, backfill.name)
+        lock.take(session, backfill.name)
         looked = inspection.look(session, backfill)
         inspection.refuse([problem for problem in looked.problems if problem.code not in _OTHERS])
         table = mover.required(looked.table, backfill)
-        tables = ledger.required(session, work.schema)
+        tables = ledger_tables.required(session, work.schema)
         with transaction(session):
             entry = ledger.read(session, work.schema).get(backfill.name)
             if entry is None or entry.state is not State.UNDONE:
                 entry = ledger.change(session, work.schema, backfill.name, State.UNDOING, only_from=_FROM)
-            if entry.state is State.UNDOING and not ledger.ranges(session, tables, backfill.name, "undo"):
-                walked = ledger.ranges(session, tables, backfill.name)
-                ledger.divide(session, tables, backfill.name, _bounds(backfill, walked), "undo")
+            if entry.state is State.UNDOING and not ranges.read(session, tables, backfill.name, "undo"):
+                walked = ranges.read(session, tables, backfill.name)
+                ranges.note(session, tables, backfill.name, _bounds(backfill, walked), "undo")
         tally = Tally(walked_before=0, total=entry.rows_walked or entry.total)
         deed = mover.deed_of(backfill, table, tables, phase="undo")
         undone = mover.carry_out(session, backfill, deed, work, tally, on_progress=on_progress, check=check)

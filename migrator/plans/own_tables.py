@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from migrator.backfills import ledger as backfills
+from migrator.backfills import ledger_tables
 from migrator.liquibase import ledger as liquibase
 from migrator.plans import impact
 
-NAMES = (liquibase.TABLE, liquibase.LOCK_TABLE, backfills.TABLE, backfills.RANGES)
+NAMES = (liquibase.TABLE, liquibase.LOCK_TABLE, ledger_tables.TABLE, ledger_tables.RANGES)
 # Liquibase writes its lock row in every command; neither it nor what backfills have come to is the database's content.
-_SAY_NOTHING = (liquibase.LOCK_TABLE, backfills.TABLE, backfills.RANGES)
+_SAY_NOTHING = (liquibase.LOCK_TABLE, ledger_tables.TABLE, ledger_tables.RANGES)
 
 
 def is_own(table: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from migrator.backfills import capture, discovery, inspection, ledger, verifying
+from migrator.backfills import capture, discovery, inspection, ledger, lock, verifying
 from migrator.backfills.capture_function import function_name
 from migrator.backfills.definition import Backfill
 from migrator.backfills.discovery import Placed
@@ -243,7 +243,7 @@ def _refuse_half_done(run: Run, session: Session, entry: Entry | None) -> None:
     if entry is None or entry.state is State.UNDONE:
         return
     environment = run.environment.name
-    other = ledger.at_work(session, entry.name)
+    other = lock.at_work(session, entry.name)
     if other is not None:
         raise Refused(
             f"Backfill {entry.name} is at work in this database ({other.application_name}, pid {other.pid}).",

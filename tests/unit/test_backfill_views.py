@@ -11,7 +11,8 @@ import pytest
 from migrator.backfills.capture import Captured
 from migrator.backfills.definition import Backfill
 from migrator.backfills.inspection import Looked, Problem
-from migrator.backfills.ledger import AtWork, Entry, State
+from migrator.backfills.ledger import Entry, State
+from migrator.backfills.lock import AtWork
 from migrator.backfills.mover import Moved, Progress
 from migrator.backfills.throttle import Lag
 from migrator.backfills.verifying import Verdict

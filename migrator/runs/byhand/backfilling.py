@@ -7,11 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from migrator.backfills import capture, inspection, ledger, mover, throttle, undoing, verifying
+from migrator.backfills import capture, inspection, ledger, lock, mover, throttle, undoing, verifying
 from migrator.backfills.capture import Captured
 from migrator.backfills.definition import DECISIVE, Backfill
 from migrator.backfills.inspection import Looked, Problem
-from migrator.backfills.ledger import AtWork, Entry, State
+from migrator.backfills.ledger import Entry, State
+from migrator.backfills.lock import AtWork
 from migrator.backfills.mover import Moved, Progress, Work
 from migrator.backfills.throttle import Lag
 from migrator.backfills.verifying import Verdict
@@ -132,7 +133,7 @@ def standing(database: Database) -> list[Standing]:
         found = [
             Standing(
                 entry=entry,
-                at_work=ledger.at_work(session, entry.name),
+                at_work=lock.at_work(session, entry.name),
                 captured=capture.read(session, entry.name),
                 lag=lag,
                 now=datetime.fromisoformat(now or ""),
@@ -324,7 +325,7 @@ def _ambiguous(backfill: Backfill, its: Sequence[str]) -> list[Problem]:
 def _who_is_at_work(session: Session, name: str) -> AtWork | None:
     """Sessions of a process that was killed are given the time to find that out."""
     deadline = Deadline(_DYING_S)
-    while (found := ledger.at_work(session, name)) is not None and not deadline.passed:
+    while (found := lock.at_work(session, name)) is not None and not deadline.passed:
         deadline.pause()
     return found
 

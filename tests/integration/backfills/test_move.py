@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.backfills import ledger, mover, verifying
+from migrator.backfills import ledger, lock, mover, verifying
 from migrator.backfills.ledger import State
 from migrator.config.login import Login
 from migrator.errors import Interrupted, Locked, MigrationFailed, Refused
@@ -265,12 +265,12 @@ def test_a_changed_file_is_refused_and_another_pace_is_not(stage: Stage) -> None
 def test_only_one_at_a_time(stage: Stage) -> None:
     stage.execute(CUSTOMERS.format(rows=50))
     with closing(stage.session()) as other:
-        ledger.lock(other, "split-name")
+        lock.take(other, "split-name")
         with pytest.raises(Locked, match="mig:other:test"):
             stage.move(backfill())
-        assert ledger.at_work(other, "split-name") is None  # by somebody else
+        assert lock.at_work(other, "split-name") is None  # by somebody else
         with closing(stage.session()) as looking:
-            at_work = ledger.at_work(looking, "split-name")
+            at_work = lock.at_work(looking, "split-name")
             assert at_work is not None
             assert at_work.pid == other.pid
 
