@@ -29,8 +29,8 @@ _QUERY_CANCELED = "57014"
 class Problem:
     """Why a backfill cannot be done.
 
-    `code` is one of: table_gone, not_a_table, key_column, key_nullable, key_not_unique, where, statement, no_batch,
-    ignores_batch, verify, undo, python, backfill_ambiguous.
+    `code` is one of: table_gone, not_a_table, key_column, key_nullable, key_not_unique, where, undo_where, statement,
+    no_batch, ignores_batch, verify, undo, python, backfill_ambiguous.
     """
 
     code: str
@@ -220,7 +220,7 @@ def _tried(session: Session, backfill: Backfill, table: Table, *, skip: set[str]
     for key, where in (("where", backfill.where), ("undo_where", backfill.undo_where)):
         if where is not None:  # in a CASE no closing bracket can end the condition's own brackets
             text = statement("SELECT CASE WHEN\n{}\nTHEN 1 END FROM {} LIMIT 0", sql.SQL(where), table.identifier)
-            found += _failure(session, backfill, key, text, code="where")
+            found += _failure(session, backfill, key, text)
     if "verify" not in skip:
         found += _failure(session, backfill, "verify", statement("EXPLAIN {}", sql.SQL(single(backfill.verify))))
     for key, text in _texts(backfill).items():

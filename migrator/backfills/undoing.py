@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from migrator.backfills import inspection, ledger, ledger_tables, lock, mover, ranges
+from migrator.backfills import inspection, ledger, ledger_tables, lock, mover, ranges, verifying
 from migrator.backfills.definition import Backfill
 from migrator.backfills.keys import Bounds
 from migrator.backfills.ledger import State
@@ -16,8 +16,10 @@ from migrator.errors import Refused
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import transaction
 
+ONE_WAY = "backfill_one_way"  # the error code of what could not be made again
 _FROM = [State.RUNNING, State.PAUSED, State.MOVED, State.VERIFIED]
-_OTHERS = {"verify", "statement", "python"}  # problems of what is not done here
+_OTHERS = {"verify", "statement", "python", "where"}  # problems of what is not done here
+_MOVING_AGAIN = {"verify", "statement", "where"}
 
 
 def undo(
@@ -26,7 +28,8 @@ def undo(
     """Every row that was moved was undone, and the state is `undone`. Carries on where it was ended. Safe to repeat.
 
     Where rows were caught meanwhile, it walks through the whole table; otherwise as far as the backfill has come.
-    The capture is to be gone before, or to catch deletions only: it would do again what is undone here.
+    The capture is to be gone before, or to catch deletions only: it would do again what is undone here. Before that,
+    `refuse_loss`.
     Raises: Refused where nothing but the backup leads back; otherwise as `move`.
     """
     if backfill.undo_statement is None:
@@ -54,6 +57,44 @@ def undo(
         undone = mover.carry_out(session, backfill, deed, work, tally, on_progress=on_progress, check=check)
         ledger.change(session, work.schema, backfill.name, State.UNDONE, only_from=[State.UNDOING])
     return undone
+
+
+def refuse_loss(session: Session, backfill: Backfill, schema: str | None) -> None:
+    """What the backfill has made could be made again: all that it was made from is there, as it was.
+
+    Asked of one that is complete, before the first row is taken back: its statement and its question can still be
+    planned, and where it was found right once, it is right now. For a session without an open transaction.
+    Raises: Refused, code ONE_WAY; StepFailed.
+    """
+    entry = ledger.read(session, schema).get(backfill.name)
+    if entry is None or not entry.is_complete or backfill.undo_statement is None:
+        return
+    problems = inspection.look(session, backfill).problems
+    inspection.refuse([problem for problem in problems if problem.code not in _OTHERS])
+    gone = [problem for problem in problems if problem.code in _MOVING_AGAIN]
+    if gone:
+        raise _loss(backfill, f"could not be done again ({gone[0].message.removeprefix(f'{backfill.file}: ')})")
+    if entry.verified_at is None:  # rows that were moved wrongly are no copy of anything
+        return
+    verdict = verifying.ask(session, backfill)
+    if verdict.violations:
+        rows = "row differs" if verdict.violations == 1 else "rows differ"
+        raise _loss(
+            backfill,
+            f"was right once, and now {verdict.violations:,} {rows} from what was moved"
+            f" ({', '.join(verdict.sample[:3])})",
+        )
+
+
+def _loss(backfill: Backfill, why: str) -> Refused:
+    return Refused(
+        f"{backfill.file}: backfill {backfill.name} {why}: what an undo takes away may be the only copy.",
+        hint="Bring back first what its `statement` reads: `migrator rollback` of the changeset that took it away,"
+        " whose rollback has to restore the values. To lose them on purpose:"
+        f" migrator backfill undo {backfill.name} --accept-loss",
+        code=ONE_WAY,
+        place=backfill.place,
+    )
 
 
 def forget(session: Session, schema: str | None, name: str) -> None:

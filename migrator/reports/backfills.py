@@ -13,7 +13,7 @@ from migrator.backfills.ledger import State
 from migrator.backfills.mover import Moved, Progress
 from migrator.backfills.verifying import Verdict
 from migrator.reports.wording import count, duration, one_line, size
-from migrator.runs.byhand.backfilling import Done, Planned, Standing
+from migrator.runs.byhand.backfilling import Done, Planned, Standing, Undone
 
 _STEP = 12  # width of the words in front
 _WIDTH = 80
@@ -169,8 +169,16 @@ def done_json(found: Done) -> dict[str, object]:
     }
 
 
-def undone(found: Moved) -> list[str]:
-    return [*moved(found, "undone"), "  its trigger is gone"]
+def undone(name: str, found: Undone) -> list[str]:
+    """What `undo` took back, and what is lost by it."""
+    if found.moved is None:
+        return [f"{name}: its trigger is gone; no row had been moved"]
+    lost = _wrapped(f"  accepted as lost: {found.loss}", 4) if found.loss else []
+    return [*moved(found.moved, "undone"), *lost, "  its trigger is gone"]
+
+
+def undone_json(found: Undone) -> Mapping[str, object]:
+    return {"undone": found.moved and moved_json(found.moved), "accepted_loss": found.loss}
 
 
 def moved(found: Moved, what: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from migrator.backfills import capture, discovery, inspection, ledger, lock, verifying
+from migrator.backfills import capture, discovery, inspection, ledger, lock, undoing, verifying
 from migrator.backfills.capture_function import function_name
 from migrator.backfills.definition import Backfill
 from migrator.backfills.discovery import Placed
@@ -106,9 +106,10 @@ def obstacles(run: Run, target: Session) -> Iterator[Obstacle]:
     """Why the backfills could not be done, as far as that shows before their changesets have run."""
     planned = {"::".join(one.key) for one in run.facts.planned}
     for one in run.facts.backfills:
-        if run.undoes:
-            continue
         backfill = definition(run, one)
+        if run.undoes:
+            yield from _lost(run, target, backfill, one.after)
+            continue
         yield from _uncaught(run, backfill)
         if one.after in planned:  # a changeset may make the table, or its key
             problems = [*inspection.of_file(backfill)]
@@ -289,6 +290,20 @@ def _uncaught(run: Run, backfill: Backfill) -> Iterator[Obstacle]:
             remedy="say capture = 'trigger', or capture = 'application' where the application writes old and new "
             "alike; or run it under maintenance",
         )
+
+
+def _lost(run: Run, target: Session, backfill: Backfill, after: str) -> Iterator[Obstacle]:
+    """What an undo would take away for good, as far as that shows before later changesets are undone."""
+    try:
+        undoing.refuse_loss(target, backfill, run.ledger_schema)
+    except Refused as error:
+        if "::".join(run.facts.planned[0].key) != after:
+            run.warn(
+                f"As the database is now, {error.message} The changesets that are undone before may bring back what is "
+                "missing: it is asked again then."
+            )
+        else:
+            yield Obstacle(what=error.message.rstrip("."), remedy=(error.hint or "").rstrip("."))
 
 
 def _who_requires(run: Run, name: str) -> str:

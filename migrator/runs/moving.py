@@ -11,7 +11,7 @@ from migrator.backfills.definition import Backfill
 from migrator.backfills.ledger import State
 from migrator.backfills.mover import Moved, Progress, Work
 from migrator.backfills.verifying import Verdict
-from migrator.errors import MigrationFailed, Place
+from migrator.errors import MigrationFailed, Place, Refused
 from migrator.liquibase.session import Liquibase
 from migrator.runs import due
 from migrator.runs.facts import PlannedBackfill
@@ -93,7 +93,7 @@ def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
 def undo(run: Run, planned: PlannedBackfill) -> None:
     """The rows are what they were before the backfill, and nothing of it is left. Safe to repeat.
 
-    Raises: MigrationFailed, also where only the backup leads back; StepFailed.
+    Raises: MigrationFailed, also where only the backup leads back, or what it made is the only copy by now; StepFailed.
     """
     backfill, told = due.definition(run, planned), of(run, planned.name)
     with closing(run.session("backfill-capture")) as session:
@@ -107,6 +107,10 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
                     f"Backfill {backfill.name} has no undo statement: only the backup leads back.",
                     code="backfill_restore",
                 )
+            try:
+                undoing.refuse_loss(session, backfill, run.ledger_schema)
+            except Refused as error:  # of a run that has begun nothing is refused any more
+                raise MigrationFailed(error.message, hint=error.hint, code=error.code, place=error.place) from error
             told.state = "undoing"
             run.save()  # from here on rows may have been taken back
             capture.turn_back(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)

@@ -23,6 +23,11 @@ NobodyWrites = Annotated[
     typer.Option("--nobody-writes", help="Nobody else writes to its table meanwhile: nothing has to be caught."),
 ]
 
+AcceptLoss = Annotated[
+    bool,
+    typer.Option("--accept-loss", help="Undo also where what it was moved from is gone: no other copy may be left."),
+]
+
 
 def run(
     names: NamesGiven,
@@ -85,11 +90,14 @@ def undo(
     *,
     config: ConfigPath = None,
     env: EnvironmentName = None,
+    accept_loss: AcceptLoss = False,
     overrides: Overrides = None,
     yes: AssumeYes = False,
     as_json: AsJson = False,
 ) -> None:
     """Take back what was moved, in batches, by the file's `undo`; its trigger is removed. May be repeated.
+
+    Refused where what it was moved from is gone, or differs now: what was moved may be the only copy then.
 
     \b
     migrator backfill undo split-name --env staging
@@ -101,10 +109,12 @@ def undo(
     one = named.defined(loaded, database, name)
     confirm_protected(database.environment, f"Undo {name}?", assume_yes=yes)
     with progress.stoppable(f"migrator backfill undo {name} --env {database.environment.name}") as check:
-        undone = backfilling.undo(database, one, on_progress=progress.teller(silent=as_json), check=check)
+        undone = backfilling.undo(
+            database, one, on_progress=progress.teller(silent=as_json), check=check, accept_loss=accept_loss
+        )
     output.answer(
-        {"name": name, "undone": undone and views.moved_json(undone), "exit_code": 0},
-        [f"{name}: its trigger is gone; no row had been moved"] if undone is None else views.undone(undone),
+        {"name": name, **views.undone_json(undone), "exit_code": 0},
+        views.undone(name, undone),
         as_json=as_json,
     )
 

@@ -100,6 +100,12 @@ class Done:
     captured: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Undone:
+    moved: Moved | None  # None: only a capture was there, of a process that was killed before its first batch
+    loss: str | None  # what was accepted as lost
+
+
 def opened(config: Config, environment: Environment) -> Database:
     """Nothing has been asked of the database yet."""
     login = opening.login_of(config, environment)
@@ -217,11 +223,16 @@ def verify(database: Database, backfill: Backfill) -> Verdict:
 
 
 def undo(
-    database: Database, backfill: Backfill, *, on_progress: Callable[[Progress], None], check: Callable[[], None]
-) -> Moved | None:
+    database: Database,
+    backfill: Backfill,
+    *,
+    on_progress: Callable[[Progress], None],
+    check: Callable[[], None],
+    accept_loss: bool = False,
+) -> Undone:
     """What was moved is taken back, and nothing of the capture is left. Carries on where it was left.
 
-    None: only a capture was there, of a process that was killed before its first batch.
+    `accept_loss`: also where what it was moved from is not there any more, or not as it was.
     Raises: Refused; Locked; Interrupted; MigrationFailed; StepFailed.
     """
     _refuse_a_run(database)
@@ -234,14 +245,14 @@ def undo(
         if captured is None and not has_begun:
             known(database, backfill.name)  # refuses
         _refuse_another(session, database, backfill.name)
-        undone = None
+        undone, loss = None, None
         if has_begun:
-            _refuse_one_way(session, database, backfill)
+            loss = _loss(session, database, backfill, accepted=accept_loss)
             if captured is not None and backfill.undo_statement is not None:
                 capture.turn_back(session, backfill, lock_timeout_s=backfill.lock_timeout_s)
             undone = undoing.undo(backfill, database.work, on_progress=on_progress, check=check)
         capture.remove(session, backfill.name, lock_timeout_s=backfill.lock_timeout_s)
-    return undone
+    return Undone(moved=undone, loss=loss)
 
 
 def finish(database: Database, backfill: Backfill) -> Verdict:
@@ -339,18 +350,15 @@ def _refuse_half_undone(database: Database, entry: Entry | None) -> None:
         )
 
 
-def _refuse_one_way(session: Session, database: Database, backfill: Backfill) -> None:
-    """Raises: Refused where rows that are taken back could not be moved again: what they came from is gone."""
-    gone = [one for one in inspection.look(session, backfill).problems if one.code == "statement"]
-    if gone:
-        raise Refused(
-            f"Backfill {backfill.name} can no longer be done ({gone[0].message}), so what it moved may be all there is "
-            "of these rows.",
-            hint="Undo first the changeset that took away the old: migrator rollback --count 1 --env "
-            f"{database.environment.name} --dry-run shows which ran last.",
-            code="backfill_one_way",
-            place=backfill.place,
-        )
+def _loss(session: Session, database: Database, backfill: Backfill, *, accepted: bool) -> str | None:
+    """What an undo loses for good; None: nothing. Raises: Refused where that was not accepted."""
+    try:
+        undoing.refuse_loss(session, backfill, database.schema)
+    except Refused as error:
+        if not accepted or error.code != undoing.ONE_WAY:
+            raise
+        return error.message
+    return None
 
 
 def _refuse_another(session: Session, database: Database, name: str) -> None:

@@ -132,14 +132,25 @@ def test_undo_leaves_nothing_and_it_may_begin_again(project: Project) -> None:
     assert project.value(WRONG) == 0
 
 
-def test_undo_is_refused_once_the_old_is_gone(project: Project) -> None:
+def test_undo_is_refused_once_the_old_is_gone_or_came_back_empty(project: Project) -> None:
+    kept = "select count(*) from member where first_name is not null and last_name is not null"
     assert project.here("run", NAME).code == 0
     assert project.here("finish", NAME).code == 0
-    project.execute("alter table member drop column name")
-    undone = project.here("undo", NAME, "--json")
-    assert (undone.code, undone.json["error"]["code"]) == (3, "backfill_one_way")
-    assert "migrator rollback" in undone.json["error"]["hint"]
-    assert project.value("select count(first_name) from member") == 300
+    for contract, why in (("drop column name", "could not be done again"), ("add column name text", "300 rows differ")):
+        project.execute(f"alter table member {contract}")
+        undone = project.here("undo", NAME, "--json")
+        assert (undone.code, undone.json["error"]["code"]) == (3, "backfill_one_way")
+        assert why in undone.json["error"]["message"]
+        assert "migrator rollback" in undone.json["error"]["hint"]
+        assert project.value(kept) == 300
+    assert project.here("verify", NAME).code == 3
+    assert project.here("undo", NAME).code == 3, "also when somebody has looked at what is missing"
+
+    lost = project.here("undo", NAME, "--accept-loss")
+    assert lost.code == 0, lost
+    assert "accepted as lost" in lost.out
+    assert "may be the only copy" in " ".join(lost.out.split())
+    assert project.value(kept) == 0
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -182,6 +183,35 @@ def test_rollback_of_a_run_undoes_its_backfill_first(shop: Shop) -> None:
     assert [line for line in shop.dump() if "databasechangelog" not in line] == [
         line for line in before if "databasechangelog" not in line
     ]
+
+
+EMPTY_AGAIN = """
+-- migrator:requires split-name
+alter table customer drop column tags
+--rollback alter table customer add column tags text[]"""
+
+
+@pytest.mark.slow
+def test_way_back_loses_nothing_where_a_contract_is_undone_without_its_values(shop: Shop) -> None:
+    """Nobody but the backup has them: the backfill is not undone."""
+    before = shop.dump()
+    _backfill(shop, re.sub(r"split_part\((c?\.?)name, ' ', 1\)", r"\1tags::text", BACKFILL))
+    failed = shop.run(shop.sql(EXPAND, EMPTY_AGAIN, BREAKS))
+    assert (failed.outcome, failed.exit_code) == (Outcome.RESTORED, 7), (failed.error, failed.warnings)
+    assert any("rows differ from what was moved" in one for one in failed.warnings), failed.warnings
+    assert shop.dump() == before
+
+    expanded = shop.run(shop.sql(EXPAND))
+    assert expanded.outcome is Outcome.MIGRATED, (expanded.error, expanded.warnings)
+    assert shop.run(shop.sql(EXPAND, EMPTY_AGAIN)).outcome is Outcome.MIGRATED
+    contracted = shop.dump()
+    record = shop.rollback(count=2)
+    assert (record.outcome, record.exit_code) == (Outcome.RESTORED, 7), (record.error, record.warnings)
+    assert record.error is not None
+    assert record.error.code == "backfill_one_way"
+    assert shop.dump() == contracted
+    refused = shop.rollback(run_id=expanded.run_id)
+    assert refused.outcome is Outcome.REFUSED
 
 
 @pytest.mark.slow
