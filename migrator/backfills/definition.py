@@ -77,7 +77,7 @@ class Backfill(Settings):
     """What is done for a batch to take it back: a statement like `statement`, or `restore` where only the backup leads
     back. Default: nothing leads back but the backup."""
     undo_where: Text | None = None
-    """A condition like `where`, for the rows that `undo` is for. Default: all rows that were walked through."""
+    """A condition like `where`, for the rows that `undo` is for. Default: that of `where`."""
     batch_rows: Annotated[int, Field(strict=True, gt=0, le=1_000_000)] = 5000
     """Keys in the first batch; later ones adapt to `target_batch_s`."""
     target_batch_s: Seconds = 0.5
@@ -128,6 +128,11 @@ class Backfill(Settings):
     def undo_statement(self) -> str | None:
         """The statement that takes a batch back; None where there is none."""
         return None if self.undo == RESTORE else self.undo
+
+    @property
+    def undone_where(self) -> str | None:
+        """The condition on the rows that are taken back; None: all that were walked through."""
+        return self.where if self.undo_where is None else self.undo_where
 
     @property
     def checksum(self) -> str:

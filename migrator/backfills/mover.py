@@ -182,7 +182,7 @@ def deed_of(backfill: Backfill, table: Table, tables: Tables, *, phase: Phase) -
         phase=phase,
         table=table,
         tables=tables,
-        where=backfill.where if phase == "move" else backfill.undo_where,
+        where=backfill.where if phase == "move" else backfill.undone_where,
         statement=None if text is None else single(text, first_words=inspection.MOVING),
         call=None if function is None else callables.caller(backfill, function),
         keeps_rows=phase == "move" and backfill.undo_statement is not None,

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from migrator.backfills import inspection, ledger, ledger_tables, lock, mover, ranges, verifying
 from migrator.backfills.definition import Backfill
+from migrator.backfills.inspection import Problem
 from migrator.backfills.keys import Bounds
 from migrator.backfills.ledger import State
 from migrator.backfills.mover import ROLE, Moved, Progress, Work
@@ -18,7 +19,7 @@ from migrator.postgres.transactions import transaction
 
 ONE_WAY = "backfill_one_way"  # the error code of what could not be made again
 _FROM = [State.RUNNING, State.PAUSED, State.MOVED, State.VERIFIED]
-_OTHERS = {"verify", "statement", "python", "where"}  # problems of what is not done here
+_OTHERS = {"verify", "statement", "python"}  # problems of what is not done here
 _MOVING_AGAIN = {"verify", "statement", "where"}
 
 
@@ -42,7 +43,7 @@ def undo(
     with closing(work.connect(ROLE)) as session:
         lock.take(session, backfill.name)
         looked = inspection.look(session, backfill)
-        inspection.refuse([problem for problem in looked.problems if problem.code not in _OTHERS])
+        inspection.refuse(_in_the_way(backfill, looked.problems))
         table = mover.required(looked.table, backfill)
         tables = ledger_tables.required(session, work.schema)
         with transaction(session):
@@ -70,10 +71,10 @@ def refuse_loss(session: Session, backfill: Backfill, schema: str | None) -> Non
     if entry is None or not entry.is_complete or backfill.undo_statement is None:
         return
     problems = inspection.look(session, backfill).problems
-    inspection.refuse([problem for problem in problems if problem.code not in _OTHERS])
     gone = [problem for problem in problems if problem.code in _MOVING_AGAIN]
     if gone:
         raise _loss(backfill, f"could not be done again ({gone[0].message.removeprefix(f'{backfill.file}: ')})")
+    inspection.refuse(_in_the_way(backfill, problems))
     if entry.verified_at is None:  # rows that were moved wrongly are no copy of anything
         return
     verdict = verifying.ask(session, backfill)
@@ -84,6 +85,12 @@ def refuse_loss(session: Session, backfill: Backfill, schema: str | None) -> Non
             f"was right once, and now {verdict.violations:,} {rows} from what was moved"
             f" ({', '.join(verdict.sample[:3])})",
         )
+
+
+def _in_the_way(backfill: Backfill, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of what an undo does."""
+    others = _OTHERS if backfill.undo_where is None else {*_OTHERS, "where"}
+    return [problem for problem in problems if problem.code not in others]
 
 
 def _loss(backfill: Backfill, why: str) -> Refused:

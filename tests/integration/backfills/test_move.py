@@ -118,6 +118,16 @@ def test_rows_that_where_leaves_out_are_walked_past(stage: Stage) -> None:
     assert stage.progress[-1].rows == 1000
 
 
+@pytest.mark.parametrize("undo_where", [None, "true"])
+def test_rows_that_where_leaves_out_are_not_taken_back(stage: Stage, undo_where: str | None) -> None:
+    stage.execute(CUSTOMERS.format(rows=300))
+    stage.execute("update customer set name = null, first_name = 'kept' where id <= 30")
+    split = backfill(undo_where=undo_where)
+    assert stage.move(split).rows == 290
+    assert stage.undo(split).rows == (290 if undo_where is None else 300)
+    assert stage.value("select count(first_name) from customer") == ("10" if undo_where is None else "0")
+
+
 @pytest.mark.parametrize(
     "statement",
     [
