@@ -112,7 +112,7 @@ def _walk(node: Any, found: list[Element], seen: set[int]) -> None:
             _walk(item, found, seen)
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            element = Element(name=str(key.value), line=key.start_mark.line + 1, attributes=_plain(value))
+            element = Element(name=_said(key), line=key.start_mark.line + 1, attributes=_plain(value))
             found.append(element)
             _walk(value, found, seen)
 
@@ -121,7 +121,21 @@ def _plain(node: Any) -> dict[str, str]:
     import yaml
 
     if isinstance(node, yaml.ScalarNode):
-        return {_TEXT: str(node.value)}
+        return {_TEXT: _said(node)}
     if not isinstance(node, yaml.MappingNode):
         return {}
-    return {str(key.value): str(value.value) for key, value in node.value if isinstance(value, yaml.ScalarNode)}
+    return {_said(key): _said(value) for key, value in node.value if isinstance(value, yaml.ScalarNode)}
+
+
+def _said(node: Any) -> str:
+    """What a key or value says; two escapes that make up one character, as JSON writes an emoji, are that character.
+
+    Raises: NotReadable where one of the two stands alone.
+    """
+    try:
+        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise NotReadable(
+            "it holds half a character, an escape such as \\ud83d without its other half",
+            line=node.start_mark.line + 1,
+        ) from error

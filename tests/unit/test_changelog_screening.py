@@ -328,3 +328,18 @@ def test_ten_changesets_of_one_yaml_file_keep_their_lines(tmp_path: Path) -> Non
     write(tmp_path, {"a.yaml": "databaseChangeLog:\n" + "".join(one.format(n) for n in range(10))})
     lines = Lines(tmp_path)
     assert [lines.of("a.yaml", changeset_id=str(n), author=f"a{n}") for n in range(10)] == list(range(3, 43, 4))
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_character_in_two_escapes_is_one_character(tmp_path: Path, suffix: str) -> None:
+    included = json.dumps({"databaseChangeLog": [{"include": {"file": "r\U0001f600.sql"}}]})
+    assert "\\ud83d\\ude00" in included
+    write(tmp_path, {f"main.{suffix}": included, "r\U0001f600.sql": SQL})
+    assert screen(tmp_path, f"main.{suffix}").files == (f"main.{suffix}", "r\U0001f600.sql")
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_half_a_character_is_refused_with_its_line(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path, {f"main.{suffix}": '{"databaseChangeLog": [\n{"include": {"file": "r\\ud83d.sql"}}]}'})
+    error = refused(tmp_path, f"main.{suffix}")
+    assert (error.code, error.place and error.place.line) == ("malformed", 2)

@@ -197,6 +197,8 @@ FORMATS = {"json": _as_json, "yaml": _as_json, "xml": _as_xml, "sql": _as_sql}
     kind=st.sampled_from(sorted(FORMATS)),
     broken=st.none() | st.tuples(st.integers(0, 400), any_text | odd_text),
 )
+@example(found=[("1", "ann", [("include", {"file": "\U0001f600.sql"})])], kind="json", broken=None)
+@example(found=[("1", "ann", [("include", {"file": "r"})])], kind="yaml", broken=(85, "\\ud83d"))
 def test_any_changelog_is_screened_or_refused(
     tmp_path: Path, found: list[Any], kind: str, broken: tuple[int, str] | None
 ) -> None:
