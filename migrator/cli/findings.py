@@ -39,13 +39,14 @@ def failed(name: str, error: MigratorError) -> Finding:
 
 
 def of_machine(config: Config) -> Iterator[Finding]:
-    """Python, Java, Liquibase, the checks' library, the embedded server's programs and the journal."""
+    """Python, Java, Liquibase, the checks' library, the embedded server's programs, the keys and the journal."""
     yield _python()
     yield _java(config.liquibase)
     yield _liquibase(config.liquibase)
     yield _module("great expectations", "great_expectations", "suites cannot be checked")
     yield _module("jpype", "jpype", "Liquibase cannot be started")
     yield _embedded()
+    yield from _signing(config)
     yield _journal(config)
 
 
@@ -145,6 +146,26 @@ def _embedded() -> Finding:
         )
     versions = ", ".join(programs[major].version for major in sorted(programs, reverse=True))
     return Finding(name="embedded server", status="ok", detail=f"PostgreSQL {versions}")
+
+
+def _signing(config: Config) -> Iterator[Finding]:
+    """Nothing where no key is configured."""
+    try:
+        reference, paths = config.signing.key_reference, config.signing.public_keys
+        if reference is None and not paths:
+            return
+        from migrator.backups.signing import PublicKeys, SigningKey
+        from migrator.reports.wording import count
+
+        known = PublicKeys.load(paths).keys
+        detail = count(len(known), "public key")
+        if (key := config.signing.key) is not None:
+            own = SigningKey.parse(key).id
+            detail = f"signs with the key {own}, {'one' if own in known else 'none'} of {detail}"
+    except MigratorError as error:
+        yield failed("signing", error)
+        return
+    yield Finding(name="signing", status="ok", detail=detail)
 
 
 def _journal(config: Config) -> Finding:

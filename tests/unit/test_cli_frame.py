@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from migrator.cli import boundary, confirm, output
+from migrator.cli import boundary, confirm, findings, output
 from migrator.cli.app import app
 from migrator.cli.status import Status, lines
 from migrator.config.load import load
@@ -302,6 +304,25 @@ def test_where_no_run_is_known_the_journal_is_named(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert str(tmp_path / ".migrator" / "journal.db") in said
     assert "--config PATH" in said
+
+
+def test_doctor_looks_at_the_keys_that_are_configured(tmp_path: Path) -> None:
+    own = Ed25519PrivateKey.generate()
+    (tmp_path / "own.pub").write_bytes(own.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    secret = own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    file = tmp_path / "migrator.toml"
+
+    def found(text: str, environ: dict[str, str]) -> list[tuple[str, str]]:
+        file.write_text(text)
+        return [(one.status, one.detail) for one in findings.of_machine(load(file, environ)) if one.name == "signing"]
+
+    both = '[signing]\nkey = "${env:KEY}"\npublic_keys = ["*.pub"]\n'
+    assert found("", {}) == []
+    [(status, detail)] = found(both, {})
+    assert (status, "KEY is not set" in detail) == ("problem", True)
+    [(status, detail)] = found(both, {"KEY": secret})
+    assert (status, "one of 1 public key" in detail) == ("ok", True)
+    assert found('[signing]\npublic_keys = ["*.pub"]\n', {}) == [("ok", "1 public key")]
 
 
 def test_status_says_what_a_person_turned_on_and_until_when() -> None:

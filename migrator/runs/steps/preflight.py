@@ -8,7 +8,7 @@ from migrator.errors import Locked, Refused, VerificationFailed
 from migrator.liquibase import ledger
 from migrator.plans import obstacles
 from migrator.postgres import sessions
-from migrator.runs import gates, inspection, liquibase_session, plan_document, planning, restore, windows
+from migrator.runs import gates, inspection, liquibase_session, plan_document, planning, restore, stores, windows
 from migrator.runs.planning import Planning
 from migrator.runs.record import Outcome, StepName
 from migrator.runs.run import Run
@@ -40,6 +40,8 @@ class PreflightStep:
             made.find_obstacles(target)
             obstacles.refuse(made.obstacles)
         gates.pass_through(run)
+        if run.environment.backup.kinds:
+            stores.signing_key(run)  # one that cannot be read is told of before users are held off
         self._liquibase_lock(run)
         estimate_s = self._estimate(run, made)
         self._confirm(run)

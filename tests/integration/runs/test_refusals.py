@@ -197,6 +197,11 @@ def test_an_invalid_check_never_passes(shop: Shop, kind: str) -> None:
     assert [check.success for check in record.checks] in ([], [False])
 
 
+def test_a_signing_key_that_is_not_there(shop: Shop) -> None:
+    shop.toml = '[signing]\nkey = "${env:NO_SUCH_KEY_OF_THE_TEST}"\n'
+    assert_refused(shop, shop.sql(GOOD), "NO_SUCH_KEY_OF_THE_TEST")
+
+
 def test_data_that_is_wrong_before_the_migration(shop: Shop) -> None:
     shop.write("checks/rule.sql", "-- migrator: violations\nselect id from product where price > 3\n")
     assert_refused(
