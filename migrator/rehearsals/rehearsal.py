@@ -87,7 +87,9 @@ class _Rehearsal:
                 found = self._look(copy, trial)
                 if not found.changesets:
                     record.passed, record.exit_code, record.ended_at = True, 0, self.run.now()
-                    record.attestation_note = "none was written: nothing is pending"
+                    record.attestation_note = (
+                        "none was written: nothing is pending in this copy; one from before: --from backup:ID"
+                    )
                     return
                 climb, whole = self._one_by_one(trial, found)
             first = self._legs(copy, found) if whole else None
