@@ -22,6 +22,7 @@ from migrator.backfills.ledger import State
 from migrator.backfills.ledger_tables import Tables
 from migrator.backfills.proof import Claim, Proof
 from migrator.backfills.ranges import Phase
+from migrator.backfills.selection import Selection
 from migrator.errors import ConnectionFailed, MigrationFailed, Place, StepFailed, TransactionLost
 from migrator.failpoints import Effect, doing, effect
 from migrator.postgres import write_set
@@ -44,6 +45,7 @@ class Deed:
     statement: str | None  # None: `call` is there
     call: Callable[[Session, str], None] | None = None  # with the session and a query for the batch's keys
     keeps_rows: bool = False  # a batch that takes rows of the table away is refused
+    selection: Selection | None = None  # a batch whose rows `where` selects no longer is refused
     place: Place
 
     @property
@@ -138,6 +140,8 @@ def _do(session: Session, deed: Deed, claim: Claim, size: int, proof: Proof) -> 
         before = proof.before(session)
         _apply(session, deed, batch.bounds)
         proof.after(session, before, rows, batch)
+        if deed.selection is not None:
+            deed.selection.after(session)
         written = frozenset(name for name in write_set.read(session) if not ledger_tables.is_one(name))
     if deed.call is not None:
         through()

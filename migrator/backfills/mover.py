@@ -15,6 +15,7 @@ from migrator.backfills.ledger import State
 from migrator.backfills.ledger_tables import Tables
 from migrator.backfills.pace import Pace, Tally
 from migrator.backfills.ranges import Phase
+from migrator.backfills.selection import Selection
 from migrator.backfills.throttle import Throttle
 from migrator.backfills.workers import Workers
 from migrator.config.login import Login
@@ -186,6 +187,7 @@ def deed_of(backfill: Backfill, table: Table, tables: Tables, *, phase: Phase) -
         statement=None if text is None else single(text, first_words=inspection.MOVING),
         call=None if function is None else callables.caller(backfill, function),
         keeps_rows=phase == "move" and backfill.undo_statement is not None,
+        selection=Selection.of(backfill, table) if phase == "move" else None,
         place=backfill.place,
     )
 

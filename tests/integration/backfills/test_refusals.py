@@ -144,6 +144,31 @@ def test_rows_that_are_taken_away_cannot_be_walked_through_again(stage: Stage) -
         stage.undo(backfill(name="gone", statement=statement, undo="restore"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said", "remedy"),
+    [
+        ({"capture": "trigger", "undo_where": "true"}, "the trigger would not catch", "Name in `where` only what"),
+        ({}, "an undo would not find them", "undo_where"),
+        ({"undo_where": "first_name is not null"}, None, None),
+        ({"undo": "restore"}, None, None),
+        ({"where": "first_name is null or customer.id > 100 -- others"}, "33 rows of a batch", "undo_where"),
+    ],
+)
+def test_a_condition_that_the_move_makes_false_is_refused(
+    stage: Stage, changes: dict[str, object], said: str | None, remedy: str | None
+) -> None:
+    where_it_writes = backfill(**{"where": "first_name is null", "file": FILE, **changes})
+    if said is None or remedy is None:
+        assert stage.move(where_it_writes).rows == 300
+        return
+    with pytest.raises(MigrationFailed, match="where names what the statement writes") as caught:
+        stage.move(where_it_writes)
+    assert said in caught.value.message
+    assert remedy in (caught.value.hint or "")
+    assert (caught.value.code, caught.value.place.file) == ("backfill_where", str(FILE))
+    assert stage.value("select count(first_name) from customer") == "0"
+
+
 def test_a_statement_that_fails_names_the_rows_and_those_before_stay(stage: Stage) -> None:
     statement = "update customer c set first_name = (1 / (c.id - 600))::text from batch b where c.id = b.id"
     with pytest.raises(
