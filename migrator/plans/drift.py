@@ -15,6 +15,8 @@ from migrator.postgres import ddl, schema_objects
 _LISTED = re.compile(r"COLUMNS \((.*?)\)(?= |$)")
 _OWNER = re.compile(rf"(?:^| )OWNER {schema_objects.PART}(?= \| |$)")
 _RIGHTS = ("grants on ", "default privileges of ")
+# what catches the writes of others while a backfill is at work comes and goes with it: `backfill status` tells of it
+_CAPTURE = re.compile(r'(?:(?:grants|comment) on )?(?:trigger |function (?:"[^"]+"|\w+)\.)"?migrator_backfill_')
 _ROWS = ("large objects",)  # written by applications: rows, not schema
 _UNSEEN = "OPTIONS ()"  # what a login sees of a user mapping that is not its own
 
@@ -100,8 +102,9 @@ def compare(
 ) -> Drift:
     """How `found` differs from `expected`, each the objects of a schema fingerprint.
 
-    Left out are Liquibase's own tables, partitions that exist on one side alone, objects that match a pattern of
-    `ignore` (by identity, by name, or by the table that they belong to), and without `owners` owners and privileges.
+    Left out are Liquibase's own tables, what belongs to backfills, partitions that exist on one side alone, objects
+    that match a pattern of `ignore` (by identity, by name, or by the table that they belong to), and without `owners`
+    owners and privileges.
     """
     if expected == found:  # as it nearly always is
         return Drift()
@@ -136,6 +139,7 @@ def _comparable(objects: Mapping[str, str], *, owners: bool) -> dict[str, str]:
         if not identity.startswith(_ROWS)
         and (owners or not identity.startswith(_RIGHTS))
         and not _is_ledger(identity, objects)
+        and _CAPTURE.match(identity) is None
     }
 
 

@@ -183,6 +183,10 @@ def test_liquibases_tables_rows_and_what_a_login_may_not_see_do_not_count() -> N
         "index public.dcl": "CREATE INDEX dcl ON public.databasechangelog USING btree (id)",
         "grants on table public.databasechangeloglock": "SELECT TO app BY ann",
         "large objects": "7 4711",
+        'function public."migrator_backfill_split-name"()': "CREATE FUNCTION ...",
+        'grants on function public."migrator_backfill_split-name"()': "",
+        'trigger "migrator_backfill_split-name:update" on public.orders': "CREATE TRIGGER ...",
+        "trigger migrator_backfill_widen on public.orders": "CREATE TRIGGER ...",
         "user mapping for ann on s": "OPTIONS (password ab12)",
     }
     assert not drift.compare({**ORDERS, "user mapping for ann on s": "OPTIONS ()"}, more)
