@@ -197,7 +197,7 @@ class Config:
                 hint='write kinds = ["dump"]: only an environment that is not protected may go without a backup',
             )
         settings = {key: getattr(table, key) for key in EnvironmentSettings.model_fields}
-        settings |= _absolute(table, self.base, where)
+        settings |= _absolute(table, self.base, where, found)
         return Environment(**settings, name=name, login=login, sources=sources, references=found)
 
     def _aws(self, values: Layer, where: targets.Where) -> AwsSettings:
@@ -246,15 +246,22 @@ class Config:
         return isinstance(self._remote, StandIn) and references.has_remote(text)
 
 
-def _absolute(table: EnvironmentTable, base: Path, where: targets.Where) -> dict[str, object]:
-    """The sections that hold paths, each path absolute and each pattern replaced by the files that match."""
+def _absolute(table: EnvironmentTable, base: Path, where: targets.Where, found: Mapping[str, str]) -> dict[str, object]:
+    """The sections that hold paths, each path absolute and each pattern replaced by the files that match.
+
+    `found` are the texts that held references, by dotted key.
+    """
     outside = tuple(
         one.model_copy(update={"path": paths.absolute(one.path, base)}) if isinstance(one, FlagProvider) else one
         for one in table.maintenance.outside
     )
     checks = {
-        "suites": paths.matching(table.checks.suites, base, where=where("checks.suites")),
-        "invariants": paths.matching(table.checks.invariants, base, where=where("checks.invariants")),
+        "suites": paths.matching(
+            table.checks.suites, base, where=where("checks.suites"), shown=found.get("checks.suites")
+        ),
+        "invariants": paths.matching(
+            table.checks.invariants, base, where=where("checks.invariants"), shown=found.get("checks.invariants")
+        ),
     }
     store = table.backup.store
     store = store if is_s3(store) else str(paths.absolute(store, base))

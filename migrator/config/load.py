@@ -143,7 +143,8 @@ def _liquibase(
         place = where(("liquibase", key))
         found = paths.absolute(resolved(str(path), place), base)
         if not found.is_dir() and not (isinstance(remote, StandIn) and references.has_remote(path)):
-            raise ConfigError(f"{place}: there is no folder {found}")
+            shown = f"that {path} stands for" if references.has_reference(str(path)) else found
+            raise ConfigError(references.without_password(f"{place}: there is no folder {shown}"))
         return found
 
     return LiquibaseSettings(

@@ -6,6 +6,7 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
+from migrator.config import references
 from migrator.errors import ConfigError
 
 
@@ -14,10 +15,10 @@ def absolute(path: Path | str, base: Path) -> Path:
     return (base / Path(path).expanduser()).absolute()
 
 
-def matching(patterns: Iterable[Path], base: Path, *, where: str) -> tuple[Path, ...]:
+def matching(patterns: Iterable[Path], base: Path, *, where: str, shown: str | None = None) -> tuple[Path, ...]:
     """The files that the patterns name, sorted within each pattern, none twice.
 
-    Raises: ConfigError when one names no file: a check that is not found must not pass for one that held.
+    `shown` is how they stand in the file, where they hold references. Raises: ConfigError when one names no file: a check that is not found must not pass for one that held.
     """
     files: dict[Path, None] = {}
     for pattern in patterns:
@@ -28,6 +29,7 @@ def matching(patterns: Iterable[Path], base: Path, *, where: str) -> tuple[Path,
             found = [text] if (base / text).exists() else []
         matches = [path for path in (absolute(name, base) for name in found) if path.is_file()]
         if not matches:
-            raise ConfigError(f"{where}: no file matches {str(pattern)!r}", hint=f"looked in {base}")
+            said = references.without_password(shown or str(pattern))
+            raise ConfigError(f"{where}: no file matches {said!r}", hint=f"looked in {base}")
         files |= dict.fromkeys(matches)
     return tuple(files)

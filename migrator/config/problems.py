@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from migrator.config import references
 from migrator.config.names import did_you_mean, nearest
 from migrator.errors import ConfigError
 
@@ -36,7 +37,7 @@ def _words(details: ErrorDetails, models: Sequence[type[BaseModel]]) -> tuple[st
     kind = details["type"]
     context = details.get("ctx", {})
     key = str(details["loc"][-1]) if details["loc"] else ""
-    given = "this" if key in _SECRET else f"{details['input']!r}"
+    given = "this" if key in _SECRET else references.without_password(f"{details['input']!r}")
     if kind == "extra_forbidden":
         return "unknown key", _suggestion(key, models)
     if kind == "missing":
@@ -75,9 +76,11 @@ def _words(details: ErrorDetails, models: Sequence[type[BaseModel]]) -> tuple[st
         return "says no type", f"one of: {', '.join(_TYPES)}"
     if kind == "union_tag_invalid":
         known = [word.strip("'") for word in str(context["expected_tags"]).split(", ")]
-        return f"unknown type {context['tag']!r}; one of: {', '.join(known)}", _meant(context["tag"], known)
+        return f"unknown type {references.without_password(repr(context['tag']))}; one of: {', '.join(known)}", _meant(
+            context["tag"], known
+        )
     if kind == "value_error":
-        return str(context["error"]), None
+        return references.without_password(str(context["error"])), None
     return f"{details['msg'][:1].lower()}{details['msg'][1:]}", None
 
 

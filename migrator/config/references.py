@@ -14,6 +14,7 @@ from migrator.errors import ConfigError
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z][A-Za-z0-9-]*):([^}]*)\}")
 _BARE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PASSWORD_IN_URL = re.compile(r"(:/{1,2}[^\s:/@]*:)[^\s@]*(?=@)")
 MASK = "********"
 
 
@@ -29,6 +30,11 @@ def named(text: str) -> str:
 def blanked(text: str) -> str:
     """The text with an x for every reference: what stands in plain sight, and where the rest is."""
     return _REFERENCE.sub("x", text)
+
+
+def without_password(text: str) -> str:
+    """The text with a mask for the password of every URL in it: also a URL under a wrong key may hold one."""
+    return _PASSWORD_IN_URL.sub(rf"\g<1>{MASK}", text)
 
 
 def is_reference(text: str) -> bool:
@@ -94,7 +100,9 @@ def resolve_all(
         resolved[key] = _resolved(value, where(key), resolve_one, bare=key.startswith("parameters."))
         if isinstance(value, (str, Path)) and has_reference(str(value)):
             found[key] = str(value)
-        elif isinstance(value, tuple) and any(isinstance(one, str) and has_reference(one) for one in value):
+        elif isinstance(value, tuple) and any(
+            isinstance(one, (str, Path)) and has_reference(str(one)) for one in value
+        ):
             found[key] = ", ".join(str(one) for one in value)
     return resolved, found
 

@@ -43,7 +43,7 @@ def refuse_unavailable(table: EnvironmentTable | JournalTable, where: Where) -> 
         return
     if table.login != RDS_IAM:
         raise ConfigError(
-            f"{where('login')}: there is no way to log in called {table.login!r}",
+            f"{where('login')}: there is no way to log in called {references.without_password(table.login)!r}",
             hint=f'write login = "{RDS_IAM}", or password = "${{env:NAME}}"',
         )
     if table.password is not None:

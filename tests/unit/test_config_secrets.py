@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from migrator.config.load import load
+from migrator.config.models import ConfigFile, EnvironmentTable
 from migrator.errors import ConfigError
 
 CANARY = "a!b@c$d()e*_,/:;=?@ff[]22 ü"
@@ -160,3 +163,45 @@ def test_journal_is_sqlite_by_default(tmp_path: Path) -> None:
 def test_journal_elsewhere_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"migrator\.toml:2: journal\.url"):
         _ = load(written(tmp_path, f'[journal]\nurl = "{url}"\n'), {}).journal
+
+
+SECRET = "s3cr3t-v4lue"
+URL = '"postgresql://m@db/shop"'
+
+
+def keys_of(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        key = (*above, field.alias or name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys_of(field.annotation, key)
+        else:
+            yield key
+
+
+def with_one(key: tuple[str, ...], value: str) -> str:
+    """A configuration with an environment `shop`, and this at the key."""
+    sections: dict[str, dict[str, str]] = {"": {}, "environments.shop": {"url": URL}}
+    sections.setdefault(".".join(key[:-1]), {})[key[-1]] = value
+    return "\n".join(
+        (f"[{name}]\n" if name else "") + "\n".join(f"{one} = {text}" for one, text in settings.items())
+        for name, settings in sections.items()
+    )
+
+
+KEYS = [*keys_of(ConfigFile), *keys_of(EnvironmentTable, ("environments", "shop"))]
+VALUES = ['"${env:X}"', '["${env:X}"]', '"a/${env:X}"', f'"postgresql://u:{SECRET}@h/d"', f'["x://u:{SECRET}@h"]']
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_what_is_wrong_is_told_without_a_variables_value_or_a_urls_password(tmp_path: Path, value: str) -> None:
+    """Whatever the key: a password may stand under a wrong one."""
+    said = 0
+    for key in KEYS:
+        path = tmp_path / "migrator.toml"
+        path.write_text(with_one(key, value), encoding="utf-8")
+        try:
+            load(path, {"X": SECRET}).environment("shop")
+        except ConfigError as error:
+            assert SECRET not in f"{error} {error.hint}", f"{'.'.join(key)} = {value}"
+            said += 1
+    assert said > len(KEYS) / 3
