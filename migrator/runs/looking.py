@@ -134,23 +134,12 @@ def _open_admin(planning: Planning) -> None:
     """The session beside the target, which cannot write either: where that database is closed to us, in the target."""
     run = planning.run
     try:
-        run.admin = _reader(run, run.environment.maintenance_database)
+        run.admin = run.session("plan", database=run.environment.maintenance_database, read_only=True)
     except ConnectionFailed as error:
         if error.code not in {"no_connect_privilege", "no_such_database", "pg_hba"}:
             raise
         planning.note(error)
-        run.admin = _reader(run, run.database)
-
-
-def _reader(run: Run, database: str) -> connect.PgSession:
-    return connect.connect(
-        run.login,
-        role="plan",
-        run_id=run.id,
-        database=database,
-        read_only=True,
-        connect_timeout_s=run.environment.limits.connect_timeout_s,
-    )
+        run.admin = run.session("plan", database=run.database, read_only=True)
 
 
 def _others_at_work(planning: Planning) -> None:

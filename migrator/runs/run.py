@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from migrator.config.login import Login
+from migrator.runs.access import Access
 from migrator.runs.clock import steady
 from migrator.runs.facts import Facts, Undo
 from migrator.runs.record import Direction, RunRecord, StepName
@@ -158,13 +159,7 @@ class Run:
         from migrator.postgres import connect
 
         if self.admin is None or self.admin.closed:
-            self.admin = connect.connect(
-                self.login,
-                role="orchestrator",
-                run_id=self.id,
-                database=self.environment.maintenance_database,
-                connect_timeout_s=self.environment.limits.connect_timeout_s,
-            )
+            self.admin = self.session("orchestrator", database=self.environment.maintenance_database)
             self._notice_failover(connect.timeline(self.admin))
         return self.admin
 
@@ -181,16 +176,10 @@ class Run:
 
     def session(self, role: str, *, read_only: bool = False, database: str | None = None) -> PgSession:
         """A new session in the database that is worked on, or in another one of the server."""
-        from migrator.postgres import connect
-
-        return connect.connect(
-            self.work_login,
-            role=role,
-            run_id=self.id,
-            read_only=read_only,
-            database=database,
-            connect_timeout_s=self.environment.limits.connect_timeout_s,
+        access = Access(
+            login=self.work_login, run_id=self.id, connect_timeout_s=self.environment.limits.connect_timeout_s
         )
+        return access.session(role, read_only=read_only, database=database)
 
     def save(self) -> None:
         """Record and facts are in the journal."""

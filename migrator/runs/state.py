@@ -180,9 +180,7 @@ def _excuse(run: Run, name: str) -> str | None:
 
 
 def _reader(run: Run, database: str) -> PgSession:
-    from migrator.postgres import connect
-
-    session = connect.connect(run.login, role="verify", run_id=run.id, database=database, read_only=True)
+    session = run.session("verify", database=database, read_only=True)
     session.execute("begin isolation level repeatable read read only")
     return session
 

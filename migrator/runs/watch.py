@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from migrator.errors import FenceBreached, MigratorError, StepFailed
-from migrator.postgres import connect, fence, sessions, waits
+from migrator.postgres import fence, sessions, waits
 from migrator.postgres.connect import APPLICATION_PREFIX, PgSession
 from migrator.runs import samples
 from migrator.runs.record import Way
@@ -196,14 +196,7 @@ class Watch:
             )
 
     def _connect(self) -> PgSession:
-        run = self._run
-        return connect.connect(
-            run.login,
-            role="watch",
-            run_id=run.id,
-            database=run.environment.maintenance_database,
-            connect_timeout_s=run.environment.limits.connect_timeout_s,
-        )
+        return self._run.session("watch", database=self._run.environment.maintenance_database)
 
     def _give_up(self, error: LockLost) -> None:
         """The step in progress fails. Sessions are not ended: those of this run may be its new owner's by now."""

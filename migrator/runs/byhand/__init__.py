@@ -10,6 +10,7 @@ from migrator.config.configuration import Config
 from migrator.config.models import Environment
 from migrator.errors import Locked, Refused
 from migrator.postgres import fence, sessions
+from migrator.postgres.session import Session
 from migrator.runs import opening
 from migrator.runs.facts import Facts
 from migrator.runs.journal import Journal
@@ -60,18 +61,22 @@ def refuse_if_at_work(run: Run) -> None:
 
     Raises: Locked when a run is at work, Refused where one was left behind with its fence up.
     """
-    admin = run.the_admin()
-    holder = sessions.holder(admin, run.database)
+    refuse_a_run(run.the_admin(), run.database, environment=run.environment.name)
+
+
+def refuse_a_run(admin: Session, database: str, *, environment: str) -> None:
+    """Raises: Locked while a run is at work on the database, Refused where one was left behind with its fence up."""
+    holder = sessions.holder(admin, database)
     if holder is not None:
         raise Locked(
-            f"A run holds the database {run.database}: {holder}.",
-            hint=f"See what it does with: migrator status --env {run.environment.name}",
+            f"A run holds the database {database}: {holder}.",
+            hint=f"See what it does with: migrator status --env {environment}",
         )
-    standing = fence.read(admin, run.database)
+    standing = fence.read(admin, database)
     if standing is not None and standing.run_id != MANUAL:
         raise Refused(
-            f"{run.database} is fenced ({standing.mode.value}) by run {standing.run_id}, which has not ended.",
-            hint=f"End it first: migrator recover --env {run.environment.name}",
+            f"{database} is fenced ({standing.mode.value}) by run {standing.run_id}, which has not ended.",
+            hint=f"End it first: migrator recover --env {environment}",
         )
 
 

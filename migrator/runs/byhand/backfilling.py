@@ -21,12 +21,13 @@ from migrator.config.login import Login
 from migrator.config.models import Environment
 from migrator.errors import Locked, Refused
 from migrator.liquibase import ledger as liquibase_ledger
-from migrator.postgres import connect, fence, sessions
+from migrator.postgres import fence
 from migrator.postgres.connect import PgSession
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import Deadline, transaction
 from migrator.runs import opening
-from migrator.runs.run import MANUAL
+from migrator.runs.access import Access
+from migrator.runs.byhand import refuse_a_run
 
 _DYING_S = 3.0
 
@@ -49,14 +50,10 @@ class Database:
         return Work(login=self.login, schema=self.schema, run_id=self.run_id, connect=self.session)
 
     def session(self, role: str, *, read_only: bool = False, database: str | None = None) -> PgSession:
-        return connect.connect(
-            self.login,
-            role=role,
-            run_id=self.run_id,
-            read_only=read_only,
-            database=database,
-            connect_timeout_s=self.environment.limits.connect_timeout_s,
+        access = Access(
+            login=self.login, run_id=self.run_id, connect_timeout_s=self.environment.limits.connect_timeout_s
         )
+        return access.session(role, read_only=read_only, database=database)
 
     def looking(self) -> PgSession:
         """A session that cannot write."""
@@ -377,18 +374,7 @@ def _refuse_a_run(database: Database) -> None:
     with closing(
         database.session("backfill-control", database=database.environment.maintenance_database, read_only=True)
     ) as admin:
-        holder = sessions.holder(admin, database.login.database)
-        found = fence.read(admin, database.login.database)
-    if holder is not None:
-        raise Locked(
-            f"A run holds the database {database.login.database}: {holder}.",
-            hint=f"See what it does with: migrator status --env {database.environment.name}",
-        )
-    if found is not None and found.run_id != MANUAL:
-        raise Refused(
-            f"{database.login.database} is fenced ({found.mode.value}) by run {found.run_id}, which has not ended.",
-            hint=f"End it first: migrator recover --env {database.environment.name}",
-        )
+        refuse_a_run(admin, database.login.database, environment=database.environment.name)
 
 
 def _refuse_uncaught(database: Database, backfill: Backfill) -> None:

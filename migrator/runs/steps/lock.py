@@ -62,13 +62,7 @@ def take(run: Run) -> None:
     run.server = connect.server_info(admin)
     run.record.versions["postgresql"] = run.server.version
     run.facts.system_identifier = run.server.system_identifier
-    run.lock = connect.connect(
-        run.login,
-        role="lock",
-        run_id=run.id,
-        database=run.environment.maintenance_database,
-        connect_timeout_s=run.environment.limits.connect_timeout_s,
-    )
+    run.lock = run.session("lock", database=run.environment.maintenance_database)
     if not sessions.lock(run.lock, run.database):
         holder = sessions.holder(admin, run.database) or "a session that cannot be seen"
         raise Locked(
@@ -94,16 +88,7 @@ def begin(run: Run) -> None:
 
 def watch(run: Run) -> None:
     """The watch is on, in a session of its own."""
-    run.watch = Watch(
-        run,
-        connect.connect(
-            run.login,
-            role="watch",
-            run_id=run.id,
-            database=run.environment.maintenance_database,
-            connect_timeout_s=run.environment.limits.connect_timeout_s,
-        ),
-    )
+    run.watch = Watch(run, run.session("watch", database=run.environment.maintenance_database))
     run.watch.start()
 
 
