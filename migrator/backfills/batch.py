@@ -139,7 +139,7 @@ def _do(session: Session, deed: Deed, claim: Claim, size: int, proof: Proof) -> 
     if rows:
         before = proof.before(session)
         _apply(session, deed, batch.bounds)
-        proof.after(session, before, rows, batch)
+        proof.after(session, before, batch, is_whole=rows == walked)
         if deed.selection is not None:
             deed.selection.after(session)
         written = frozenset(name for name in write_set.read(session) if not ledger_tables.is_one(name))

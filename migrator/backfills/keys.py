@@ -83,10 +83,14 @@ class Table:
         )
 
     def batch(self) -> sql.Composable:
-        """A query: the keys that were collected in this transaction."""
+        """A query: the keys that were collected in this transaction. In a SELECT of its own, so that the planner, who
+        would otherwise look at the setting, does not know how many they are, and never reads the whole table for them.
+        """
         arrays = _list(
             [
-                sql.SQL("current_setting({})::{}[]").format(sql.Literal(_SETTING.format(number)), sql.SQL(column.type))
+                sql.SQL("(SELECT current_setting({}))::{}[]").format(
+                    sql.Literal(_SETTING.format(number)), sql.SQL(column.type)
+                )
                 for number, column in enumerate(self.key, 1)
             ]
         )

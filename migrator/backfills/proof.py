@@ -2,7 +2,7 @@
 
 PostgreSQL counts the rows that a transaction updates and deletes, without a scan. Of the batch's own rows those that it
 wrote are known by their xmin, and those that it deleted by being gone. If both numbers are equal, every row that was
-changed is one of the batch. The count alone is looked at for every batch; which rows they are, for the first ones.
+changed is one of the batch. Where more was counted, the table is looked through, if that can be done in a moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from migrator.errors import MigrationFailed, Place
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 
-_EXACTLY = 3  # batches of each worker
+_EXACTLY = 3  # batches of each worker that are looked at though nothing was counted
 _SCANNED_BYTES = 200_000_000  # a table of this size is looked through in a second or two
 
 
@@ -37,6 +37,7 @@ class Counted:
 
     updated: int
     deleted: int
+    is_on: bool  # track_counts: otherwise nothing is counted
 
 
 @dataclass(kw_only=True)
@@ -53,18 +54,21 @@ class Proof:
 
     def before(self, session: Session) -> Counted:
         """What was counted until now. Give it to `after`."""
-        [(updated, deleted)] = session.rows(statement(_COUNTED, oid=sql.Literal(self.table.oid)))
-        return Counted(updated=int(updated or 0), deleted=int(deleted or 0))
+        [(updated, deleted, tracked)] = session.rows(statement(_COUNTED, oid=sql.Literal(self.table.oid)))
+        return Counted(updated=int(updated or 0), deleted=int(deleted or 0), is_on=tracked == "on")
 
-    def after(self, session: Session, before: Counted, rows: int, batch: Claim) -> None:
+    def after(self, session: Session, before: Counted, batch: Claim, *, is_whole: bool) -> None:
         """No row outside the batch was changed. Raises: MigrationFailed; StepFailed.
 
-        The batch's range was written in this transaction, or in this savepoint, before the rows were.
+        The batch's range was written in this transaction, or in this savepoint, before the rows were. `is_whole`: the
+        batch is every row of its range, so that from there no key has to be looked up.
         """
         now = self.before(session)
         deleted = now.deleted - before.deleted
         changed = now.updated - before.updated + deleted
-        if changed <= rows and self._proven >= _EXACTLY:
+        if changed == 0 and now.is_on and self._proven >= _EXACTLY:
+            return
+        if is_whole and not deleted and self._proven >= _EXACTLY and self._of_range(session, batch) == changed:
             return
         mine, gone = self._of_batch(session, batch)
         if gone > deleted:
@@ -80,12 +84,17 @@ class Proof:
                 'Copy the rows, and drop the old ones in a later changeset; or write undo = "restore".',
                 "backfill_deletes",
             )
-        counts_nothing = mine > 0 and changed == 0  # track_counts is off
         if deleted > gone:
             raise self._others(f", {deleted - gone} deleted ones")
-        if changed > mine + gone or counts_nothing:
-            self._look_for_others(session, batch, changed - mine - gone)
+        if changed > mine + gone or not now.is_on:
+            self._look_for_others(session, batch, changed - mine - gone if now.is_on else None)
         self._proven += 1
+
+    def _of_range(self, session: Session, batch: Claim) -> int:
+        """How many rows between the batch's bounds were written since the range was."""
+        within = self.table.within(batch.bounds)
+        [(written,)] = session.rows(statement(_OF_RANGE, **self._parts(batch), within=within))
+        return int(written or 0)
 
     def _of_batch(self, session: Session, batch: Claim) -> tuple[int, int]:
         """How many rows of the batch were written since the range was, and how many are gone."""
@@ -94,12 +103,20 @@ class Proof:
         )
         return int(mine or 0), int(gone or 0)
 
-    def _look_for_others(self, session: Session, batch: Claim, number: int) -> None:
-        """Triggers may write a row of the batch twice; so a table that is not too large is looked through."""
+    def _look_for_others(self, session: Session, batch: Claim, number: int | None) -> None:
+        """Triggers may write a row of the batch twice; so a table that is not too large is looked through.
+
+        `number`: how many more were counted than the batch has; None: nothing was counted.
+        """
         if self.table.size_bytes > _SCANNED_BYTES:
-            if number > 0:
+            if number is not None:
                 raise self._others(f", {number} more than the batch has")
-            return
+            raise self._refusal(
+                "the server counts no rows (track_counts is off), so which ones the statement changes cannot be told"
+                f" of a table as large as {self.table.qualified}",
+                "Let a superuser set track_counts = on.",
+                "backfill_uncounted",
+            )
         key = sql.SQL(", ").join(sql.Identifier("t", column.name) for column in self.table.key)
         rows = session.rows(statement(_OTHERS, **self._parts(batch), key=key))
         if rows:
@@ -136,7 +153,8 @@ class Proof:
 
 _COUNTED = """
 SELECT coalesce(sum(pg_stat_get_xact_tuples_updated(relid)), 0)::text,
-       coalesce(sum(pg_stat_get_xact_tuples_deleted(relid)), 0)::text
+       coalesce(sum(pg_stat_get_xact_tuples_deleted(relid)), 0)::text,
+       current_setting('track_counts')
 FROM (SELECT {oid}::oid::regclass AS relid UNION SELECT relid FROM pg_partition_tree({oid}::oid::regclass)) AS tree"""
 # What was written since bears the xid under which the range was written, or a younger one that is not over. Others'
 # xids that are younger are over, or the row could not be seen.
@@ -146,13 +164,15 @@ since AS MATERIALIZED (
     WHERE name = {name} AND phase = {phase} AND number = {number}
 )"""
 _WRITTEN = """
-CASE WHEN age(t.xmin) <= since.age
-     THEN pg_xact_status((since.mine - age(t.xmin))::text::xid8) = 'in progress' ELSE false END"""
+CASE WHEN age(t.xmin) > (SELECT age FROM since) THEN false WHEN age(t.xmin) = 0 THEN true
+     ELSE pg_xact_status(((SELECT mine FROM since) - age(t.xmin))::text::xid8) = 'in progress' END"""
+_OF_RANGE = """
+WITH {since} SELECT (count(*) FILTER (WHERE {written}))::text FROM {table} AS t WHERE {within}"""
 _OF_BATCH = """
 WITH batch AS MATERIALIZED ({batch}), {since}
 SELECT (count(*) FILTER (WHERE {written}))::text, (count(*) FILTER (WHERE {first} IS NULL))::text
-FROM since, batch LEFT JOIN {table} AS t ON {same}"""
+FROM batch LEFT JOIN {table} AS t ON {same}"""
 _OTHERS = """
 WITH batch AS MATERIALIZED ({batch}), {since}
-SELECT {key} FROM since, {table} AS t
+SELECT {key} FROM {table} AS t
 WHERE {written} AND NOT EXISTS (SELECT FROM batch WHERE {same}) LIMIT 1"""
