@@ -51,6 +51,10 @@ def lint(
     env: EnvironmentName = None,
     param: Parameters = None,
     overrides: Overrides = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="COMMIT", help="Only what is new since this commit of git, e.g. origin/main."),
+    ] = None,
     fail_on: FailOnChoice = None,
     chosen: Annotated[
         Format | None,
@@ -64,11 +68,15 @@ def lint(
 ) -> None:
     """Look for what a changelog should not do, without any database. Exit code 3: there is an error among it.
 
+    With --since only what is new is told, and decides: what the changelogs of that commit had already is counted.
+
     \b
     migrator lint changelogs/2026.02-loyalty/changelog.xml
+    migrator lint db/master.xml --since origin/main
     migrator lint db/*.sql --format github --fail-on warning
     migrator lint db/release.xml --format sarif --output findings.sarif
     """
+    from migrator.plans.findings.model import REFUSED
     from migrator.reports import findings_table
     from migrator.runs.byhand import linting
     from migrator.runs.opening import relative_to_root
@@ -81,9 +89,11 @@ def lint(
     settings = loaded.settings(env or (names[0] if len(names) == 1 else None))
     root = loaded.liquibase.root
     paths = [relative_to_root(one, root) for one in changelogs]
-    found = linting.lint(loaded, settings, paths, parameters=conduct.parameters(param), progress=output.note)
+    found = linting.lint(
+        loaded, settings, paths, parameters=conduct.parameters(param), since=since, progress=output.note
+    )
     level = fail_on.value if fail_on is not None else settings.lint.fail_on or "error"
-    is_refused = bool(found.against(level)) or any(one.rule == "refused" for one in found.found)
+    is_refused = bool(found.against(level)) or any(one.rule == REFUSED for one in found.found)
     code = Refused.exit_code if is_refused else 0
     text = _rendered(
         found, form, prefix=job.prefix(root), extra={"changelogs": paths, "fail_on": level, "exit_code": code}

@@ -9,12 +9,13 @@ from migrator.plans.findings import Finding, Findings, Severity
 
 
 def document(found: Findings) -> dict[str, Any]:
-    """Every finding with its numbers, what was switched off, and how many there are of each severity."""
+    """Every finding with its numbers, what was switched off, how many are old, and the others by severity."""
     return {
         "findings": [finding(one) for one in found.found],
         "switched_off": [
             {**finding(off.finding), "reason": off.reason, "switched_off_by": off.by} for off in found.switched_off
         ],
+        "old": len(found.old),
         "counts": {severity.value: found.count(severity) for severity in Severity},
     }
 

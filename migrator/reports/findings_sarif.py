@@ -102,6 +102,6 @@ def _location(one: Finding, prefix: str) -> dict[str, Any]:
 
 def _fingerprint(one: Finding, seen: Counter[str]) -> str:
     """The same as long as the changeset says the same, wherever in its file it stands."""
-    key = "\0".join((one.rule, one.changeset or one.file or "", one.message if not one.stakes else ""))
+    key = "\0".join(one.identity)
     seen[key] += 1
     return hashlib.sha256(f"{key}\0{seen[key]}".encode()).hexdigest()

@@ -40,14 +40,15 @@ def _lines(found: Findings, width: int, prefix: str) -> Iterator[str]:
 
 
 def summary(found: Findings) -> str:
-    """`2 errors, 1 warning, 3 notes; 1 switched off`, or `no findings`."""
+    """`2 errors, 1 warning, 3 notes; 1 switched off; 14 old`, or `no findings`."""
     counts = [
         (found.count(Severity.ERROR), "error"),
         (found.count(Severity.WARNING), "warning"),
         (found.count(Severity.INFO), "note"),
     ]
     told = ", ".join(count(number, noun) for number, noun in counts if number) or "no findings"
-    return told + (f"; {len(found.switched_off)} switched off" if found.switched_off else "")
+    told += f"; {len(found.switched_off)} switched off" if found.switched_off else ""
+    return told + (f"; {len(found.old)} old" if found.old else "")
 
 
 def _place(one: Finding, prefix: str) -> str:

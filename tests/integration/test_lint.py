@@ -213,6 +213,27 @@ def test_comment_is_no_part_of_the_checksum(worker: Worker, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_only_what_is_new_since_a_commit_counts(tmp_path: Path, lint: Lint) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "a.sql").write_text(FORMATS["a.sql"])
+    git("init", "--quiet")
+    git("add", "a.sql")
+    git("commit", "--quiet", "--message", "first")
+    code, out, _ = lint("a.sql", "--since", "HEAD", "--json")
+    told = json.loads(out)
+    assert (code, told["findings"], told["old"] > 0) == (0, [], True)
+    (tmp_path / "a.sql").write_text("\n" + FORMATS["a.sql"] + "--changeset ann:4\ndrop table oldest;\n")
+    code, out, _ = lint("a.sql", "--since", "HEAD", "--json")
+    assert (code, [one["changeset"] for one in json.loads(out)["findings"]]) == (3, ["a.sql::4::ann"])
+    code, _, err = lint("a.sql", "--since", "--output=/tmp/x")
+    assert code == 3
+    assert "knows of no commit" in err
+
+
+@pytest.mark.slow
 def test_ten_thousand_changesets_stay_within_memory(tmp_path: Path) -> None:
     with (tmp_path / "big.sql").open("w") as file:
         file.write("--liquibase formatted sql\n")

@@ -130,3 +130,12 @@ def test_place_is_as_much_as_is_known() -> None:
     assert finding(line=None).place == "db/a b.sql"
     assert finding(file=None, line=None).place == "db/a b.sql::1::ann"
     assert Path(finding().place.partition(":")[0]).suffix == ".sql"
+
+
+def test_what_was_there_before_is_old_unless_no_run_would_take_it() -> None:
+    moved, again, refused = finding(line=99), finding(line=120), finding("refused", message="is malformed")
+    other = finding(message="drops column b of public.t")
+    found = Findings(found=(moved, again, other, refused)).since(Findings(found=(finding(), refused)))
+    assert (found.found, found.old) == ((again, other, refused), (moved,))
+    assert findings_table.summary(found) == "3 errors; 1 old"
+    assert findings_json.document(found)["old"] == 1

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from migrator.liquibase.models import Changeset, ChangesetState
-from migrator.plans.findings.model import Finding, Rule, Severity, Subject
+from migrator.plans.findings.model import REFUSED, Finding, Rule, Severity, Subject
 from migrator.plans.findings.places import Places
 
 FAIL_QUIETLY = Rule(
@@ -70,7 +70,7 @@ OUTSIDE_DATABASE = Rule(
     safer="Do it apart from the release, with its own way back.",
 )
 HOSTILE = Rule(
-    id="refused",
+    id=REFUSED,
     severity=Severity.ERROR,
     finds="A changelog that no run would take: it is malformed, leaves its root, has a DOCTYPE, runs programs or loads "
     "Java classes.",

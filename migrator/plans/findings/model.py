@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from migrator.config.lint import FailOn
 from migrator.liquibase.changelog import Screened
 from migrator.liquibase.models import Changeset
 from migrator.plans.words import count, size
+
+REFUSED = "refused"  # the rule of changelogs that no run would take
 
 
 class Severity(StrEnum):
@@ -101,6 +104,11 @@ class Finding:
         return sum(stake.rows for stake in self.stakes) if self.stakes else None
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """The same as long as the changeset says the same, wherever in its file it stands."""
+        return self.rule, self.changeset or self.file or "", self.message if not self.stakes else ""
+
+    @property
     def place(self) -> str:
         """file:line, as far as it is known."""
         if self.file is None:
@@ -121,6 +129,17 @@ class SwitchedOff:
 class Findings:
     found: tuple[Finding, ...] = ()  # the worst first, then by place
     switched_off: tuple[SwitchedOff, ...] = ()
+    old: tuple[Finding, ...] = ()  # left out of `found`: an earlier state that was asked about had them already
+
+    def since(self, earlier: Findings) -> Findings:
+        """Those that `earlier` has too are old, wherever they stand by now; what no run would take never is."""
+        known = Counter(one.identity for one in earlier.found)
+        new: list[Finding] = []
+        old: list[Finding] = []
+        for one in self.found:
+            known[one.identity] -= 1
+            (new if known[one.identity] < 0 or one.rule == REFUSED else old).append(one)
+        return replace(self, found=tuple(new), old=(*self.old, *old))
 
     def at_least(self, severity: Severity) -> tuple[Finding, ...]:
         """Those that are as bad, or worse."""

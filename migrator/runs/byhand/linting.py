@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from migrator.liquibase.session import Liquibase
 from migrator.plans import findings
 from migrator.plans.findings import Circumstances, Findings, Subject, control
 from migrator.plans.findings.model import joined
+from migrator.runs.byhand import committed
 
 
 def lint(
@@ -25,12 +27,13 @@ def lint(
     changelogs: Sequence[str],
     *,
     parameters: Mapping[str, str],
+    since: str | None = None,
     progress: Callable[[str], None] = lambda _text: None,
 ) -> Findings:
     """What the rules find in these changelogs (paths below liquibase.root), as an empty database would run them.
 
-    A changelog that no run would take is a finding too. No database is reached and no secret is read.
-    Raises: ToolFailed, Refused when Liquibase or Java are missing.
+    A changelog that no run would take is a finding too. No database is reached and no secret is read. What git's commit
+    `since` has too is old. Raises: ToolFailed, Refused when Liquibase or Java are missing, or that commit.
     """
     root = config.liquibase.root
     options = LiquibaseOptions(
@@ -42,8 +45,15 @@ def lint(
         default_schema=settings.default_schema,
         liquibase_schema=settings.liquibase_schema,
     )
-    with _worker(config, progress) as liquibase:
-        return joined([_one(liquibase, options, settings, one) for one in changelogs])
+    with ExitStack() as stack:
+        earlier = stack.enter_context(committed.tree(root, since)) if since is not None else None
+        liquibase = stack.enter_context(_worker(config, progress))
+        found = joined([_one(liquibase, options, settings, one) for one in changelogs])
+        if earlier is None:
+            return found
+        then = replace(options, root=earlier)
+        there = [one for one in changelogs if (earlier / one).is_file()]
+        return found.since(joined([_one(liquibase, then, settings, one) for one in there]))
 
 
 def _one(liquibase: Liquibase, options: LiquibaseOptions, settings: EnvironmentSettings, path: str) -> Findings:
