@@ -1,8 +1,8 @@
 """Proves of a batch, before it is committed, that the statement changed rows of this batch only.
 
-PostgreSQL counts the rows that a transaction updates and deletes, without a scan. Of the batch's own rows those that it
-wrote are known by their xmin, and those that it deleted by being gone. If both numbers are equal, every row that was
-changed is one of the batch. Where more was counted, the table is looked through, if that can be done in a moment.
+PostgreSQL counts the rows that a transaction inserts, updates and deletes, without a scan. Of the batch's own rows
+those that it wrote are known by their xmin, and those that it deleted by being gone. If as many were counted, every row
+that was changed is one of the batch. Where more were, the table is looked through, if that can be done in a moment.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Claim:
 class Counted:
     """Rows of the table that the session has written and not reported to the statistics yet."""
 
+    inserted: int
     updated: int
     deleted: int
     is_on: bool  # track_counts: otherwise nothing is counted
@@ -54,8 +55,10 @@ class Proof:
 
     def before(self, session: Session) -> Counted:
         """What was counted until now. Give it to `after`."""
-        [(updated, deleted, tracked)] = session.rows(statement(_COUNTED, oid=sql.Literal(self.table.oid)))
-        return Counted(updated=int(updated or 0), deleted=int(deleted or 0), is_on=tracked == "on")
+        [(inserted, updated, deleted, tracked)] = session.rows(statement(_COUNTED, oid=sql.Literal(self.table.oid)))
+        return Counted(
+            inserted=int(inserted or 0), updated=int(updated or 0), deleted=int(deleted or 0), is_on=tracked == "on"
+        )
 
     def after(self, session: Session, before: Counted, batch: Claim, *, is_whole: bool) -> None:
         """No row outside the batch was changed. Raises: MigrationFailed; StepFailed.
@@ -64,6 +67,13 @@ class Proof:
         batch is every row of its range, so that from there no key has to be looked up.
         """
         now = self.before(session)
+        if now.inserted > before.inserted:  # also what an UPDATE moves to another partition, with another key
+            raise self._refusal(
+                f"the statement puts rows into {self.table.qualified}, the table that is walked through"
+                f" ({now.inserted - before.inserted} in a batch): they would be met in their turn, without an end",
+                "Put them into another table; and leave the key as it is, and what a row's partition is chosen by.",
+                "backfill_inserts",
+            )
         deleted = now.deleted - before.deleted
         changed = now.updated - before.updated + deleted
         if changed == 0 and now.is_on and self._proven >= _EXACTLY:
@@ -152,7 +162,8 @@ class Proof:
 
 
 _COUNTED = """
-SELECT coalesce(sum(pg_stat_get_xact_tuples_updated(relid)), 0)::text,
+SELECT coalesce(sum(pg_stat_get_xact_tuples_inserted(relid)), 0)::text,
+       coalesce(sum(pg_stat_get_xact_tuples_updated(relid)), 0)::text,
        coalesce(sum(pg_stat_get_xact_tuples_deleted(relid)), 0)::text,
        current_setting('track_counts')
 FROM (SELECT {oid}::oid::regclass AS relid UNION SELECT relid FROM pg_partition_tree({oid}::oid::regclass)) AS tree"""

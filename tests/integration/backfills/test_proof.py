@@ -53,3 +53,40 @@ def test_where_the_server_counts_no_rows_they_are_looked_for_or_it_is_refused(
     monkeypatch.setattr("migrator.backfills.proof._SCANNED_BYTES", 0)
     with pytest.raises(MigrationFailed, match="track_counts is off"):
         stage.move(backfill(name="large"))
+
+
+def test_a_statement_that_puts_rows_into_the_table_that_is_walked_through_is_refused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would meet them in their turn, and never come to an end."""
+    monkeypatch.setattr("migrator.backfills.pace.LARGEST", 20)
+    statement = (
+        "insert into customer (id, name) select c.id + 1000, c.name from customer c join batch using (id)"
+        " where c.id > 540 on conflict (id) do update set first_name = 'x'"
+    )
+    with pytest.raises(MigrationFailed, match=r"puts rows into \"public\"\.\"customer\".* \(20 in a batch\)") as caught:
+        stage.move(backfill(statement=statement, undo=None, batch_rows=20, jobs=1))
+    assert caught.value.code == "backfill_inserts"
+    assert stage.value("select count(*) from customer") == "300"
+    assert stage.entry().rows_walked == 180
+
+
+@pytest.mark.slow
+def test_a_statement_that_moves_rows_to_another_partition_changes_their_key(stage: Stage) -> None:
+    stage.execute(
+        "create table item (id int, s text, primary key (id, s)) partition by list (s);"
+        "create table item_a partition of item for values in ('a');"
+        "create table item_b partition of item for values in ('b');"
+        "insert into item select n, 'a' from generate_series(1, 100) n"
+    )
+    moving = backfill(
+        table="item",
+        key=["id", "s"],
+        where=None,
+        statement="update item t set s = 'b' from batch b where (t.id, t.s) = (b.id, b.s)",
+        verify="select id from item where s = 'a'",
+        undo=None,
+    )
+    with pytest.raises(MigrationFailed, match="puts rows into"):
+        stage.move(moving)
+    assert stage.value("select count(*) from item_a") == "100"
