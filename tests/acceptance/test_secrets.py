@@ -27,8 +27,11 @@ from migrator.config.login import Login, Secret
 from migrator.postgres.connect import connect
 from tests.acceptance.stage import PASSWORD, Stage, configure, crash_template, staged
 from tests.conftest import Server
+from tests.integration.aws import proxy as proxies
+from tests.integration.aws.conftest import endpoint
+from tests.integration.aws.server import REGION, account
 
-__all__ = ["crash_template"]
+__all__ = ["crash_template", "endpoint"]
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIACANARYKEYCANARY1",
@@ -76,13 +79,12 @@ class Canaries:
 def polled(root: int, canaries: Canaries, watched: Watched) -> Iterator[None]:
     """For the length of the block every process that `root` starts is looked at; not `root`, whom others started."""
     stop = threading.Event()
-    own = _read(root, "cmdline")
 
     def look() -> None:
         while not stop.wait(0.005):
             for pid in _below(root) - {root}:
                 command = _read(pid, "cmdline")
-                if not command or command == own:  # between fork and exec it is still what it was
+                if not command or command == _read(root, "cmdline"):  # between fork and exec it is what it was
                     continue
                 watched.programs.add(command.partition("\0")[0].rpartition("/")[2])
                 for text in (command, _read(pid, "environ")):
@@ -183,15 +185,70 @@ def test_no_secret_is_written_down_anywhere(server: Server, crash_template: Logi
         assert migrator("history", "--json") == 0
         with closing(connect(login.to("postgres"), role="look", run_id="test")) as session:
             activity = session.rows("select query from pg_stat_activity")
-    assert not watched.seen, watched.seen[:3]
     assert {"pg_dump", "pg_restore"} <= watched.programs, watched.programs
+    assert_nowhere(canaries, watched, tmp_path)
+    assert not canaries.within(str(activity))
+
+
+def assert_nowhere(canaries: Canaries, watched: Watched, folder: Path) -> None:
+    """No secret was seen of a process, said by the program, or is in a file of the folder."""
+    assert not watched.seen, watched.seen[:3]
     for answer in watched.answers:
         assert not canaries.within(answer), answer
-    for line in (tmp_path / "records").read_text().splitlines():
+    for line in (folder / "records").read_text().splitlines():
         assert not canaries.within(json.loads(line).__repr__()), line
         assert not canaries.within(line), line
-    for path in tmp_path.rglob("*"):
+    for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             found = path.read_bytes().decode("utf-8", errors="replace")
             assert not canaries.within(found), f"{path} holds a secret"
-    assert not canaries.within(str(activity))
+
+
+def told(code: str) -> proxies.Answer:
+    """What S3 answers to a signature that it does not take: with what it was given, as S3 itself does."""
+    key_id, token = ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SESSION_TOKEN"]
+    given = f"<AWSAccessKeyId>{key_id}</AWSAccessKeyId><Token-0>{token}</Token-0>"
+    body = f"<Error><Code>{code}</Code><Message>told to</Message>{given}</Error>"
+    return proxies.Answer(403 if code != "ExpiredToken" else 400, body.encode())
+
+
+REFUSALS = ("InvalidAccessKeyId", "ExpiredToken", "SignatureDoesNotMatch", "AccessDenied")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_secret_of_aws_is_written_down_anywhere(
+    server: Server, crash_template: Login, tmp_path: Path, endpoint: str
+) -> None:
+    """The keys are at work: backups are sent to S3 and fetched from it, and S3 refuses some."""
+    folder, name = tmp_path / "project", f"b{secrets.token_hex(8)}"
+    folder.mkdir()
+    canaries, watched = Canaries("no password here " + secrets.token_hex(6)), Watched()
+    s3 = account(endpoint).client("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    with staged(server, crash_template, folder) as stage, proxies.before(endpoint) as proxy:
+        text = (folder / "migrator.toml").read_text()
+        text = text.replace("[environments.crash.backup]", f'[environments.crash.backup]\nstore = "s3://{name}/shop"')
+        text += f'[aws]\nregion = "{REGION}"\nendpoint_url = "{proxy.url}"\nattempts = 2\nlongest_pause_s = 0.01\n'
+        (folder / "migrator.toml").write_text(text)
+
+        def migrator(*arguments: str, **environ: str) -> int:
+            return run(stage, canaries, watched, *arguments, **environ)
+
+        assert migrator("doctor") in {0, 3}
+        assert migrator("run", "bad-without-rollback.sql", "--way", "stepwise") == 7
+        assert migrator("run", "good.sql", "--json", "--set", "store.spool=false") == 0
+        assert migrator("backup", "list", "--json") == 0
+        harm = {"MIGRATOR_FAIL_POINTS": "enabled", "MIGRATOR_FAIL_AT": "bug@provider_call.before#5"}
+        assert migrator("backup", "create", **harm) == 1
+        for code in REFUSALS:
+            proxy.harm = lambda asked, code=code: told(code) if asked.method == "PUT" else None  # type: ignore[misc]
+            assert migrator("backup", "create") != 0
+        changelog = "--liquibase formatted sql\n--changeset crash:more\nselect 1;\n--rollback empty\n"
+        assert migrator("run", stage.write("more.sql", changelog), "--json") == 5
+        assert {ENVIRONMENT["AWS_ACCESS_KEY_ID"]} == {asked.key_id for asked in proxy.asked}, "these keys are in use"
+    assert any("InvalidAccessKeyId" in answer for answer in watched.answers), "refused, and told"
+    assert_nowhere(canaries, watched, tmp_path)
+    for one in s3.list_objects_v2(Bucket=name)["Contents"]:
+        kept = s3.get_object(Bucket=name, Key=one["Key"])["Body"].read().decode(errors="replace")
+        assert not canaries.within(kept), f"{one['Key']} holds a secret"
