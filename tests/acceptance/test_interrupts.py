@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from migrator import failpoints
 from migrator.config.login import Login
 from migrator.postgres.embedded import EmbeddedServer, Options
 from tests.acceptance.stage import Stage, crash_template, ended, living_children, run_id, settled, staged, template
@@ -39,6 +40,24 @@ def stage(server: Server, crash_template: Login, tmp_path: Path) -> Iterator[Sta
 def test_killed_worker_in_mid_statement_is_taken_back(stage: Stage, way: str) -> None:
     stage.pause(LONG_S)
     answer = stage.victim("changeset:3:running", "kill-worker", "run", "good.sql", "--way", way)
+    assert answer.code == 6, answer.err
+    stage.assert_as_it_was()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+def test_terminated_backend_of_liquibase_in_mid_statement_is_taken_back(stage: Stage, way: str) -> None:
+    stage.pause(LONG_S)
+    process = stage.begin("never", "none", "run", "good.sql", "--way", way)
+    with stage.server.session() as admin:
+        found = f"from pg_stat_activity where datname = '{stage.database}' and wait_event = 'PgSleep'"
+        settled(
+            lambda: bool(admin.rows(f"select 1 {found}")) or process.poll() is not None,
+            lambda: "it never came so far",
+            within_s=LONG_S,
+        )
+        assert admin.rows(f"select pg_terminate_backend(pid, 5000) {found}") == [("t",)]
+    answer = ended(process)
     assert answer.code == 6, answer.err
     stage.assert_as_it_was()
 
@@ -156,10 +175,17 @@ def test_signal_on_the_way_back_does_not_stop_it(stage: Stage, changelog: str, m
 
 def test_second_run_is_turned_away_and_the_first_is_not_disturbed(stage: Stage) -> None:
     first, go_on = held(stage, "changeset:2:running")
-    status = stage.status()
+    failpoints.arm(f"trace={stage.folder / 'trace'}@any")
+    try:
+        status = stage.status()
+    finally:
+        failpoints.disarm()
+    assert not (stage.folder / "trace").exists(), "status has no effect on anything"
     assert status["open_run_alive"]
     run = status["open_run"]
     assert stage.migrator("run", "good.sql").code == 4
+    of_another_journal = stage.migrator("run", "good.sql", "--set", "journal.url=sqlite:///another.db")
+    assert of_another_journal.code == 4, of_another_journal.err
     assert stage.migrator("resume", run).code == 4
     assert stage.migrator("recover").code == 4
     assert stage.migrator("recover", "--expired").code == 0

@@ -245,6 +245,7 @@ ROWS: tuple[Row, ...] = (
         "drained within the limit or ended, else 5",
         *_at(FENCE, "transaction_is_given_time_to_finish", "offline_ends_everybody_but_the_run"),
         *_at(FENCE, "superusers_session_is_named_as_what_stays"),
+        *_at(BREACHES, "a_superuser_that_comes_before_the_fence_ends_an_offline_run_before_anything"),
     ),
     _row(
         21,
@@ -283,7 +284,7 @@ ROWS: tuple[Row, ...] = (
         THE_FENCE,
         "An open prepared transaction, an enabled subscription",
         "3",
-        *_at(REFUSALS, "a_prepared_transaction"),
+        *_at(REFUSALS, "a_prepared_transaction", "an_enabled_subscription"),
         *_at("integration/test_sessions.py", "what_passes_a_fence_by_design_is_listed"),
     ),
     _row(
@@ -307,8 +308,9 @@ ROWS: tuple[Row, ...] = (
         27,
         THE_FENCE,
         "The lift fails",
-        "8 after a success, 9 on the way back; `maintenance off` finishes it",
+        "8 after a success, 9 on the way back; `resume` or `maintenance off` finishes it",
         *_at(MAINTENANCE, "a_provider_that_stays_on_after_success_leaves_the_run_unfinished"),
+        *_at(MAINTENANCE, "a_provider_that_stays_on_on_the_way_back_halts_and_a_person_finishes_it"),
         *_at("integration/aws/test_providers.py", "killed_after_each_call_of_off"),
     ),
     _row(
@@ -351,9 +353,10 @@ ROWS: tuple[Row, ...] = (
         MIGRATION,
         "Liquibase's backend terminated; the server stopped at once in mid-update",
         "S once the server is back, within a limit",
+        *_at(INTERRUPTS, "terminated_backend_of_liquibase_in_mid_statement_is_taken_back"),
         *_at(INTERRUPTS, "run_whose_server_crashed_is_ended_once_it_is_back"),
         *_at("integration/test_liquibase_held.py", "backend_that_was_terminated_is_a_failure_and_the_worker_lives"),
-        but="The run itself ends with 10; `resume` leads to S or success.",
+        but="Where the server is gone the run itself ends with 10; `resume` leads to S or success.",
     ),
     _row(
         33,
@@ -493,6 +496,7 @@ ROWS: tuple[Row, ...] = (
         BACK,
         "A role-level statement_timeout, idle timeout or row_security",
         "no effect on the run",
+        *_at(f"{RUNS}/test_logins.py", "settings_of_the_role_have_no_effect_on_a_run"),
         *_at("integration/test_connect.py", "role_cannot_spoil_a_session"),
         *_at("integration/test_client_tools.py", "role_settings_do_not_stop_a_restore"),
         *_at("integration/test_liquibase_held.py", "role_settings_do_not_end_a_held_run"),
@@ -629,6 +633,7 @@ ROWS: tuple[Row, ...] = (
         "A canary password and canary AWS keys",
         "in no argv, environment of children, log, report, journal, temporary file, exception text",
         *_at("acceptance/test_secrets.py", "no_secret_is_written_down_anywhere"),
+        *_at("acceptance/test_secrets.py", "no_secret_of_aws_is_written_down_anywhere"),
         *_at(f"{RUNS}/test_logins.py", "odd_names_and_an_odd_password_work_and_the_password_is_nowhere"),
         *_at("unit/test_processes.py", "environment_is_minimal", "secret_is_masked_in_every_spelling"),
         but="A PGPASSFILE (0600) holds the password while pg_dump or pg_restore runs. Core dumps, swap and the server's "

@@ -172,3 +172,18 @@ def test_another_major(server16: Server, template: Template, tmp_path: Path) -> 
         restored, migrated = both_ways(Shop(server=server16, login=login, folder=tmp_path))
     assert migrated.versions["postgresql"].startswith("16")
     assert "16" in restored.versions["pg_dump"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["atomic", "stepwise"])
+def test_settings_of_the_role_have_no_effect_on_a_run(shop: Shop, way: str) -> None:
+    for setting in (
+        "statement_timeout = '1500ms'",
+        "idle_in_transaction_session_timeout = '2s'",
+        "idle_session_timeout = '2s'",
+        "row_security = on",
+        "default_transaction_isolation = 'serializable'",
+    ):
+        shop.execute(f"alter role {shop.login.user} in database {shop.login.database} set {setting}", shop.superuser)
+    record = shop.run(shop.sql("\nalter table customer add column nick text", "\nselect pg_sleep(3)"), {"way": way})
+    assert (record.error, record.outcome) == (None, Outcome.MIGRATED)

@@ -16,6 +16,7 @@ from migrator.runs.journal import Journal
 from migrator.runs.record import ChangesetRecord, Outcome, RunRecord, StepName
 from migrator.runs.reporter import SilentReporter
 from migrator.runs.run import Options
+from tests.integration.runs.byhand import call
 from tests.shop import ENVIRONMENT, Shop, conninfo
 from tests.writer import Writer, writing
 
@@ -218,6 +219,32 @@ def test_a_provider_that_stays_on_after_success_leaves_the_run_unfinished(shop: 
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "command", "code"),
+    [("atomic", None, 6), ("stepwise", None, 6), ("atomic", ("maintenance", "off", "--force"), 0)],
+    ids=["atomic", "stepwise", "off"],
+)
+def test_a_provider_that_stays_on_on_the_way_back_halts_and_a_person_finishes_it(
+    shop: Shop, way: str, command: tuple[str, ...] | None, code: int
+) -> None:
+    before = shop.dump()
+    shop.toml = provider_toml(shop, off="sys.exit('the load balancer is away')")
+    (shop.folder / "flags").mkdir()
+    record = shop.run(shop.sql(GOOD, FAILS), {"way": way})
+    assert (record.outcome, record.exit_code) == (Outcome.HALTED, 9), record.error
+    assert "the load balancer is away" in record.model_dump_json()
+    assert record.next_command is not None
+    assert (shop.folder / "is-on").exists()
+    shop.toml = provider_toml(shop)
+    ended = call(shop, *(command or record.next_command.removeprefix("migrator ").split()))
+    assert ended.code == code, ended.err
+    assert not (shop.folder / "is-on").exists()
+    assert not (shop.folder / "flags/maintenance").exists()
+    assert shop.dump() == before
+    shop.app_writes()
+
+
 def test_a_provider_that_left_the_configuration_is_not_forgotten(shop: Shop) -> None:
     shop.toml = provider_toml(shop, off="sys.exit('the load balancer is away')")
     (shop.folder / "flags").mkdir()

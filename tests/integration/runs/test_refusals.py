@@ -113,6 +113,22 @@ def test_rows_that_row_level_security_hides(shop: Shop) -> None:
     assert_refused(shop, shop.sql(GOOD), "public.customer", "BYPASSRLS")
 
 
+@pytest.mark.slow
+def test_an_enabled_subscription(shop: Shop) -> None:
+    name = f"sub_{secrets.token_hex(4)}"
+    shop.execute(
+        f"create subscription {name} connection 'dbname=nowhere' publication p"
+        " with (connect = false, slot_name = none)",
+        shop.superuser,
+    )
+    shop.execute(f"update pg_subscription set subenabled = true where subname = '{name}'", shop.superuser)
+    try:
+        assert_refused(shop, shop.sql(GOOD), name, f"ALTER SUBSCRIPTION {name} DISABLE")
+    finally:
+        shop.execute(f"update pg_subscription set subenabled = false where subname = '{name}'", shop.superuser)
+        shop.execute(f"drop subscription {name}", shop.superuser)
+
+
 def test_a_prepared_transaction(shop: Shop) -> None:
     gid = f"test {secrets.token_hex(4)}"
     with psycopg.connect(conninfo(shop.login)) as connection:
