@@ -13,7 +13,7 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.postgres import catalog, fence, sessions
 from migrator.postgres.catalog import Relation
-from migrator.postgres.connect import ServerInfo
+from migrator.postgres.connect import APPLICATION_PREFIX, ServerInfo
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 
@@ -37,11 +37,16 @@ def refuse(found: Sequence[Obstacle]) -> None:
     if not found:
         return
     if len(found) == 1:
-        raise Refused(f"{found[0].what[0].upper()}{found[0].what[1:]}.", hint=f"{found[0].remedy}.")
+        raise Refused(_sentence(found[0].what), hint=_sentence(found[0].remedy))
     raise Refused(
         f"{len(found)} things stand in the way: " + "; ".join(one.what for one in found) + ".",
-        hint="; ".join(dict.fromkeys(one.remedy for one in found)) + ".",
+        hint=_sentence("; ".join(dict.fromkeys(one.remedy for one in found))),
     )
+
+
+def _sentence(text: str) -> str:
+    """Begins with a capital letter, unless with the name of a setting or a command in quotes."""
+    return f"{text[0].upper() if text.split(maxsplit=1)[0].isalpha() else text[0]}{text[1:]}."
 
 
 def of_server(server: ServerInfo) -> list[Obstacle]:
@@ -86,6 +91,15 @@ def of_database(admin: Session, database: str, *, offline: bool, own_run: str | 
             for one in sessions.foreign(admin, database, own_run=own_run)
             if one.is_superuser and one.backend_type == "client backend"
         ]
+        [(user,)] = admin.rows("select session_user")
+        found += [
+            Obstacle(
+                what=f"somebody else is logged in as {user} too, whom the fence would not hold off ({one})",
+                remedy="close that session, and give migrator a login of its own",
+            )
+            for one in sessions.foreign(admin, database, own_run=own_run)
+            if one.user == user and not one.is_superuser and not one.application.startswith(APPLICATION_PREFIX)
+        ]
     return found
 
 
@@ -128,10 +142,12 @@ def of_reading(target: Session, relations: Sequence[Relation]) -> list[Obstacle]
 
 
 def passes_the_fence(admin: Session, database: str, *, mode: str, user: str) -> str | None:
-    """The login roles that the fence does not hold, in one sentence; None when there is none."""
+    """The login roles that the fence does not hold, and how they are seen all the same; None where it holds nobody."""
     if mode != "offline":
         return None
     admitted = fence.admitted(admin, database, mode=fence.Mode(mode), keep_user=user)
-    if not admitted:
-        return None
-    return "Login roles that the fence does not hold: " + ", ".join(f"{one.role} ({one.why})" for one in admitted) + "."
+    roles = [f"{user} (this run's own login)", *(f"{one.role} ({one.why})" for one in admitted)]
+    return (
+        f"Login roles that the fence does not hold: {', '.join(roles)}. Sessions of theirs are looked for once a "
+        "second: one that came and went in between is seen only by what the server counted, where this report says so."
+    )

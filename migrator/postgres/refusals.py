@@ -10,7 +10,10 @@ from migrator.errors import ConnectionFailed
 
 # What libpq says (it gives no SQLSTATE here) -> code, and what a person does next.
 _REFUSALS: Mapping[str, tuple[str, str]] = {
-    r"password authentication failed": ("wrong_password", "Check the user and the password of this environment."),
+    r"password authentication failed": (
+        "wrong_password",
+        "Check the user and the password; `migrator config show` says where they come from.",
+    ),
     r"PAM authentication failed": (  # of a token of RDS
         "wrong_password",
         "GRANT rds_iam TO this user, and allow it rds-db:connect on this instance: `migrator aws policy`.",

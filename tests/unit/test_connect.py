@@ -123,7 +123,9 @@ def test_password_shows_in_no_refusal(closed_port: int) -> None:
         ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "m", database "shop", no encryption', "pg_hba"),
         ("SSL error: certificate verify failed", "tls"),
         ('server certificate for "a" does not match host name "b"', "tls"),
+        ("server does not support SSL, but SSL was required", "tls"),
         ("server closed the connection unexpectedly", "unreachable"),
+        ("Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?", "unreachable"),
         ("etwas ganz anderes", "connection"),
     ],
 )
@@ -131,4 +133,5 @@ def test_refusals_are_told_apart(said: str, code: str) -> None:
     error = refusal(login(), f'connection failed: connection to server at "10.0.0.1", port 5432 failed: {said}')
     assert error.code == code
     assert "connection to server at" not in error.message
+    assert "Is the server running" not in error.message
     assert "FATAL" not in error.message
