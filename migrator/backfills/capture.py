@@ -111,6 +111,32 @@ def remove(session: Session, name: str, *, lock_timeout_s: float, patience_s: fl
     )
 
 
+def remove_proven(
+    session: Session,
+    name: str,
+    proof: Callable[[], None],
+    *,
+    lock_timeout_s: float,
+    patience_s: float = _PATIENCE_S,
+) -> None:
+    """As `remove`, and `proof` held at that moment: it was asked while nobody could write the table. What it raises
+    leaves the capture as it was. It sees what is committed, and may be asked again.
+    """
+    found = read(session, name)
+    if found is None or found.table is None:
+        proof()
+        remove(session, name, lock_timeout_s=lock_timeout_s, patience_s=patience_s)
+        return
+    table = found.table
+
+    def do() -> None:
+        session.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        proof()
+        remove_here(session, name)
+
+    _when_free(session, table, do, lock_timeout_s=lock_timeout_s, patience_s=patience_s)
+
+
 @effect(Effect.CAPTURE_OFF)
 def remove_here(session: Session, name: str) -> None:
     """As `remove`, within the transaction that the session is in, whose lock_timeout is the limit."""

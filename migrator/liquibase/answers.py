@@ -12,12 +12,12 @@ from migrator.errors import (
     MigratorError,
     Place,
     Refused,
-    StepFailed,
     TransactionLost,
 )
 from migrator.liquibase.models import Changeset, ChangesetResult, ChangesetState, Undoable, Updated
 from migrator.liquibase.source import Lines
 from migrator.postgres import write_set
+from migrator.postgres.connect import StatementFailed
 
 
 class Answers:
@@ -58,7 +58,9 @@ class Answers:
             case "connection":
                 return ConnectionFailed(f"Liquibase cannot connect: {message}", code=code)
             case "sql":
-                return StepFailed(message, code=code or "sql")
+                failed = StatementFailed(message, sqlstate=sqlstate)
+                failed.code = code or failed.code
+                return failed
             case "changelog":
                 return Refused(f"the changelog cannot be used: {message}", code=code or "changelog", place=place)
             case "locked":

@@ -276,6 +276,12 @@ def _refuse_left_capture(run: Run, session: Session, name: str) -> None:
 def _uncaught(run: Run, backfill: Backfill) -> Iterator[Obstacle]:
     if run.environment.maintenance.database != "none" or run.options.rehearsal:
         return
+    if backfill.inside and any(backfill.name in names for names in run.facts.requires.values()):
+        yield Obstacle(
+            what=f"changeset {_who_requires(run, backfill.name)} requires backfill {backfill.name} of the same "
+            "transaction, which does not see what others write meanwhile (maintenance.database is none)",
+            remedy="put the changeset into a release of its own, or run it under maintenance",
+        )
     if backfill.inside and backfill.capture != "application":
         yield Obstacle(
             what=f"backfill {backfill.name} is inside the run's transaction, which does not see the rows that others "

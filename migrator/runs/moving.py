@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
+from psycopg import sql
+
 from migrator.backfills import capture, ledger, mover, undoing, verifying
 from migrator.backfills.definition import Backfill
 from migrator.backfills.ledger import State
 from migrator.backfills.mover import Moved, Progress, Work
 from migrator.backfills.verifying import Verdict
-from migrator.errors import MigrationFailed, Place, Refused
+from migrator.errors import MigrationFailed, Place, Refused, StepFailed
 from migrator.liquibase.session import Liquibase
+from migrator.postgres.transactions import sqlstate, statement
 from migrator.runs import due
 from migrator.runs.facts import PlannedBackfill
 from migrator.runs.record import BackfillRecord, StepName
@@ -73,6 +76,39 @@ def _is_verified(run: Run, name: str, told: BackfillRecord, held: Liquibase | No
     return entry is not None and entry.state is State.VERIFIED
 
 
+def keep_writers_off(run: Run, held: Liquibase) -> None:
+    """Nobody writes the tables of required backfills until the transaction ends, and what was committed is proven.
+
+    To be called before its first changeset. Its own snapshot does not show what others have written since it was
+    taken; another session sees that, as long as no changeset keeps it from looking.
+    Raises: MigrationFailed; StepFailed.
+    """
+    if not (run.others_write and run.facts.required):
+        return
+    backfills = [due.definition(run, one) for one in run.facts.required]
+    for backfill in backfills:
+        _lock(held, backfill)
+    with closing(run.session("backfill-proof", read_only=True)) as session:
+        for backfill in backfills:
+            _judge(backfill, of(run, backfill.name), verifying.ask(session, backfill))
+
+
+def _lock(held: Liquibase, backfill: Backfill) -> None:
+    [(table,)] = held.rows(statement("SELECT to_regclass({})::text", sql.Literal(backfill.table)))
+    if table is None:
+        return
+    try:
+        held.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+    except StepFailed as error:
+        raise MigrationFailed(
+            f"Others were in the middle of a write to {table}, which backfill {backfill.name} is to be proven of: "
+            f"{error.message}",
+            hint="Wait for long transactions to end, or do it under maintenance.",
+            code="table_busy",
+            place=Place(sqlstate=sqlstate(error)),
+        ) from error
+
+
 def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
     """What a changeset rests on is proven now, and its capture is gone: the changeset may take away what it reads.
 
@@ -84,10 +120,19 @@ def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
         capture.remove_here(held, backfill.name)
     else:
         with closing(run.session("backfill-capture")) as session:
-            _judge(backfill, told, verifying.ask(session, backfill))
-            capture.remove(session, backfill.name, lock_timeout_s=run.environment.limits.lock_timeout_s)
+            capture.remove_proven(
+                session,
+                backfill.name,
+                lambda: _judge(backfill, told, verifying.ask(session, backfill)),
+                lock_timeout_s=run.environment.limits.lock_timeout_s,
+            )
     run.drop_kept(f"The trigger of backfill {backfill.name} ")
     run.prove(f"Backfill {backfill.name} was complete and proven right before the changeset that requires it.")
+    if held is None and run.others_write:
+        run.not_proven(
+            f"What others wrote to {backfill.table} between the proof of backfill {backfill.name} and the lock of the "
+            "changeset that requires it."
+        )
 
 
 def undo(run: Run, planned: PlannedBackfill) -> None:
@@ -133,12 +178,22 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
 
 
 def put_captures_back(run: Run) -> None:
-    """What catches new rows for a required backfill is there again, where the run found it. Raises: StepFailed."""
+    """What catches new rows for a required backfill is there again, where the run found it. What nothing caught
+    meanwhile is looked for: the ledger calls no backfill verified that is not. Raises: StepFailed.
+    """
     with closing(run.session("backfill-capture")) as session:
         for one in run.facts.required:
-            if one.name in run.facts.captures:
-                backfill = due.definition(run, one)
-                capture.install(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
+            backfill = due.definition(run, one)
+            if one.name not in run.facts.captures:
+                continue
+            capture.install(session, backfill, lock_timeout_s=run.environment.limits.lock_timeout_s)
+            verdict = verifying.verify(session, backfill, run.ledger_schema) if run.others_write else None
+            if verdict is not None and verdict.violations:
+                run.warn(
+                    f"Backfill {one.name} is not verified any more: its verify query finds "
+                    f"{count(verdict.violations, 'row')} ({', '.join(verdict.sample[:3])}), written while its trigger "
+                    f"was away. Correct them, then: migrator backfill verify {one.name} --env {run.environment.name}"
+                )
 
 
 def of(run: Run, name: str) -> BackfillRecord:

@@ -73,6 +73,8 @@ def _segments(run: Run, liquibase: Liquibase) -> None:
     after = {one.name: one.after for one in facts.backfills}
     found = segments.back(facts.planned, after) if run.undoes else segments.of(facts.planned, after, facts.requires)
     held = liquibase if run.record.way is Way.ATOMIC else None
+    if held is not None:
+        moving.keep_writers_off(run, held)
     for number, segment in enumerate(found):
         if number + 1 < facts.applied:
             continue  # of an earlier process
@@ -80,11 +82,8 @@ def _segments(run: Run, liquibase: Liquibase) -> None:
             if facts.moving is not None:
                 facts.moving = None
                 run.save()
-            for name in segment.requires:
-                moving.require(run, moving.planned(run, name), held)
             if segment.changesets:
-                liquibase = liquibase if held is not None else liquibase_session.connect(run, mode="stepwise")
-                _execute(run, liquibase, found, number)
+                _carry_out(run, held, found, number)
         facts.applied = number + 1
         if not segment.moves:
             continue
@@ -97,6 +96,14 @@ def _segments(run: Run, liquibase: Liquibase) -> None:
             _move(run, name, held)
     if held is not None and facts.backfills:
         _observe(run, liquibase)
+
+
+def _carry_out(run: Run, held: Liquibase | None, found: Sequence[Segment], number: int) -> None:
+    """What a segment's changesets require is proven, and they are executed right behind that."""
+    liquibase = held or liquibase_session.connect(run, mode="stepwise")
+    for name in found[number].requires:
+        moving.require(run, moving.planned(run, name), held)
+    _execute(run, liquibase, found, number)
 
 
 def _move(run: Run, name: str, held: Liquibase | None) -> None:

@@ -9,8 +9,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from migrator.reports.verdict import Verdict
-from migrator.runs.record import BackfillRecord, Outcome, RunRecord, StepName, Way
+from migrator.backfills import verifying
+from migrator.backfills.definition import Backfill
+from migrator.backfills.verifying import Verdict
+from migrator.postgres.connect import PgSession
+from migrator.postgres.session import Session
+from migrator.reports.verdict import Verdict as Told
+from migrator.runs.record import BackfillRecord, ChangesetRecord, Outcome, RunRecord, StepName, Way
 from migrator.runs.reporter import SilentReporter
 from migrator.runs.run import Run
 from tests import shop as shops
@@ -190,13 +195,100 @@ def test_rows_that_an_undo_did_not_bring_back_are_not_called_proven(shop: Shop, 
     record = shop.run(shop.sql(nothing, BREAKS), {"maintenance.database": mode})
     assert record.outcome is outcome, (record.error, record.warnings)
     assert shop.value("select count(*) from customer where first_name = 'KEEP'") == 0
-    said = Verdict.of(record).database
+    said = Told.of(record).database
     if outcome is Outcome.HALTED:
         assert any("public.customer has other values" in warning for warning in record.warnings), record.warnings
         return
     assert record.proof.others_wrote == ["public.customer"]
     assert "what it was before the run, but for the rows of public.customer, which others were free to write" in said
     assert any("what they were" in one and "but for the rows of public.customer" in one for one in record.proof.proven)
+
+
+REQUIRED = BACKFILL.replace("batch_rows = 10\ntarget_batch_s = 0.001\n", "")
+CONTRACT = """
+-- migrator:requires split-name
+alter table customer drop column name
+--rollback alter table customer add column name text not null default '';"""
+KEPT_IN_PARTS = """
+-- migrator:requires split-name
+alter table customer alter column first_name set default ''
+--rollback alter table customer alter column first_name drop default"""
+
+
+class Writes(SilentReporter):
+    """An application of the old kind writes one name, and not its part, at one moment of the run."""
+
+    def __init__(self, shop: Shop, step: StepName | None = None, changeset: int | None = None) -> None:
+        self._shop, self._step, self._changeset = shop, step, changeset
+        self._is_done = False
+
+    def step_started(self, name: StepName, title: str) -> None:
+        if name is self._step:
+            self._write()
+
+    def changeset(self, changeset: ChangesetRecord, number: int, total: int) -> None:
+        if (number, changeset.status) == (self._changeset, "running"):
+            self._write()
+
+    def _write(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            text = "set lock_timeout = '10s'; update customer set name = 'Written Meanwhile' where id = 1"
+            self._shop.execute(text, self._shop.app)
+
+
+def test_what_is_written_after_the_snapshot_is_looked_at_before_the_contract(shop: Shop) -> None:
+    shop.write("split-name.backfill.toml", REQUIRED + 'capture = "application"\n')
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    record = shop.run(shop.sql(EXPAND, CONTRACT), ONLINE, reporter=Writes(shop, step=StepName.APPLY))
+    assert (record.outcome, record.way) == (Outcome.ROLLED_BACK, Way.ATOMIC), (record.error, record.warnings)
+    assert record.error is not None
+    assert record.error.code == "backfill_wrong"
+    assert shop.value("select name from customer where id = 1") == "Written Meanwhile"
+
+
+def test_nobody_writes_while_the_contract_is_proven_and_the_trigger_goes(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write("split-name.backfill.toml", REQUIRED + CAUGHT)
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    ask, refused = verifying.ask, []
+
+    def asked_by_session(session: Session, backfill: Backfill) -> Verdict:
+        if isinstance(session, PgSession) and "backfill-capture" in str(session.rows("show application_name")):
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                shop.execute("set lock_timeout = 100; update customer set name = 'Too Late' where id = 1", shop.app)
+            refused.append(backfill.name)
+        return ask(session, backfill)
+
+    monkeypatch.setattr(verifying, "ask", asked_by_session)
+    record = shop.run(shop.sql(EXPAND, KEPT_IN_PARTS), {**ONLINE, "way": "stepwise"})
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert refused == ["split-name"]
+    assert any("between the proof of backfill split-name and the lock" in one for one in record.proof.not_proven)
+
+
+def test_backfill_that_nothing_kept_right_while_its_trigger_was_away_is_not_verified_any_more(shop: Shop) -> None:
+    shop.write("split-name.backfill.toml", REQUIRED + CAUGHT)
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    record = shop.run(
+        shop.sql(EXPAND, KEPT_IN_PARTS, BREAKS), {**ONLINE, "way": "stepwise"}, reporter=Writes(shop, changeset=2)
+    )
+    assert record.outcome is Outcome.HALTED, (record.error, record.warnings)  # a row of an altered table differs
+    assert shop.value("select count(*) from pg_trigger where tgname like 'migrator_backfill%'") != 0
+    assert shop.value("select state from migrator_backfills") == "moved"
+    assert any("Backfill split-name is not verified any more" in warning for warning in record.warnings)
+    assert any("migrator backfill verify split-name" in warning for warning in record.warnings)
+
+
+def test_contract_of_a_backfill_inside_wants_a_release_of_its_own_where_others_write(shop: Shop) -> None:
+    shop.write("split-name.backfill.toml", REQUIRED + 'capture = "application"\ninside = true\n')
+    refused = shop.run(shop.sql(EXPAND, KEPT_IN_PARTS), ONLINE)
+    assert refused.outcome is Outcome.REFUSED, refused.warnings
+    assert refused.error is not None
+    assert "requires backfill split-name of the same transaction" in refused.error.message
+    record = shop.run(shop.sql(EXPAND, KEPT_IN_PARTS))
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
 
 
 def has_first_name(shop: Shop) -> bool:
