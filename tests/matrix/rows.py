@@ -600,6 +600,7 @@ ROWS: tuple[Row, ...] = (
             "extra_file_is_named",
             "manifest_that_is_not_understood_is_refused",
         ),
+        *_at(f"{RUNS}/test_backup_restore.py", "another_servers_backup_is_refused"),
         *_at("unit/test_hostile_input.py", "any_change_of_a_manifest_is_refused"),
     ),
     _row(
@@ -648,6 +649,9 @@ ROWS: tuple[Row, ...] = (
         *_at("unit/test_store_local.py", "folders_are_for_the_owner_only"),
         *_at("unit/test_journal.py::TestSqlite", "it_is_private_and_durable"),
         *_at("unit/test_reports_json.py", "all_reports_are_written_private_whatever_the_umask"),
+        *_at(
+            "acceptance/test_private_files.py", "a_run_leaves_nothing_that_others_may_read", "nothing_else_does_either"
+        ),
     ),
     _row(
         "X3",
@@ -665,6 +669,7 @@ ROWS: tuple[Row, ...] = (
         "checked before a restore",
         *_at(MANIFEST, "changed_or_missing_signature_is_refused_where_keys_are_configured"),
         *_at(MANIFEST, "signature_by_an_unknown_key_is_refused"),
+        *_at(f"{RUNS}/test_backup_restore.py", "a_manifest_that_somebody_wrote_without_the_key_is_refused"),
     ),
     _row(
         "X5",
@@ -672,5 +677,6 @@ ROWS: tuple[Row, ...] = (
         "A jar that is not the pinned one",
         "never loaded",
         *_at("integration/test_liquibase_install.py", "jar_with_another_checksum_is_not_kept"),
+        *_at("integration/test_liquibase_install.py", "damaged_and_missing_jars_are_fetched_again"),
     ),
 )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import sql
 
+from migrator.backups.records import FILE_NAME
+from migrator.backups.sealing import seal, unseal
 from migrator.postgres import databases, fence, properties
 from migrator.postgres.transactions import statement
 from tests.integration.runs.byhand import Answer, backup, call
@@ -118,6 +123,38 @@ def test_another_databases_backup_is_refused(shop: Shop) -> None:
 def url_of(shop: Shop, database: str) -> str:
     login = shop.login
     return f"url=postgresql://{login.user}@{login.host}:{login.port}/{database}"
+
+
+@pytest.mark.slow
+def test_another_servers_backup_is_refused(shop: Shop) -> None:
+    backup_id, oid = backup(shop), shop.oid()
+    forge(shop, backup_id, system_identifier="7000000000000000001")
+    refused = restore(shop, backup_id)
+    assert (refused.code, "of another server" in refused.err) == (3, True), refused.err
+    assert (shop.oid(), made_by_runs(shop), standing(shop)) == (oid, [], None)
+
+
+@pytest.mark.slow
+def test_a_manifest_that_somebody_wrote_without_the_key_is_refused(shop: Shop) -> None:
+    private = Ed25519PrivateKey.generate()
+    public, key = private.public_key().public_bytes_raw(), base64.b64encode(private.private_bytes_raw()).decode()
+    shop.write("keys/team.pub", base64.b64encode(public).decode() + "\n")
+    shop.toml = '[signing]\nkey = "${env:TEAM_KEY}"\npublic_keys = ["keys/*.pub"]\n'
+    with mock.patch.dict(os.environ, {"TEAM_KEY": key}):
+        backup_id, oid = backup(shop), shop.oid()
+        assert call(shop, "backup", "verify", backup_id).code == 0
+        forge(shop, backup_id, environment="elsewhere")
+        refused = restore(shop, backup_id)
+    assert refused.code == 3, refused.err
+    assert "signed" in refused.err
+    assert (shop.oid(), made_by_runs(shop), standing(shop)) == (oid, [], None)
+
+
+def forge(shop: Shop, backup_id: str, **changed: str) -> None:
+    """As somebody would who knows the format, but has no key: checksum and files are right."""
+    path = shop.folder / "backups" / backup_id / FILE_NAME
+    found = unseal(path.read_bytes(), backup_id, "here")
+    path.write_bytes(seal(found.model_copy(update=changed))[1])
 
 
 def test_a_damaged_backup_is_found_before_anybody_is_held_off(shop: Shop) -> None:
