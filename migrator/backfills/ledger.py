@@ -95,14 +95,31 @@ def refuse_changed(backfill: Backfill, entry: Entry | None) -> None:
     )
 
 
+def refuse_another_table(backfill: Backfill, entry: Entry | None, table: str) -> None:
+    """What `table` means in this session, qualified, is the table whose rows it began with. Raises: Refused.
+
+    A login with another search_path may find another table by the same name.
+    """
+    if entry is None or entry.state is State.UNDONE or entry.table == table:
+        return
+    raise Refused(
+        f"{backfill.file}: backfill {backfill.name} has begun on {entry.table}, and to this login {backfill.table} is"
+        f" {table}.",
+        hint="Use the login that began it, or let this role's search_path find what that one's does:"
+        " ALTER ROLE ... SET search_path.",
+        code="backfill_another_table",
+        place=backfill.place,
+    )
+
+
 @effect(Effect.BACKFILL_LEDGER)
 def begin(
     session: Session, schema: str | None, backfill: Backfill, *, table: str, run_id: str, total: int | None = None
 ) -> Entry:
     """The backfill has a row: a new one that is running, or the one that it had. Inside a transaction only.
 
-    One that was undone begins anew. Safe to repeat. Raises: Refused for a changed one and one that is being undone;
-    StepFailed.
+    One that was undone begins anew. Safe to repeat. Raises: Refused for a changed one, one that is being undone,
+    and one of another table; StepFailed.
     """
     tables = ledger_tables.created(session, schema)
     entry = read(session, schema).get(backfill.name)
@@ -114,6 +131,7 @@ def begin(
             place=backfill.place,
         )
     refuse_changed(backfill, entry)
+    refuse_another_table(backfill, entry, table)
     if entry is not None and entry.state is not State.UNDONE:
         return entry
     _delete(session, tables, backfill.name)

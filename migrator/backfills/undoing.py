@@ -48,6 +48,7 @@ def undo(
         tables = ledger_tables.required(session, work.schema)
         with transaction(session):
             entry = ledger.read(session, work.schema).get(backfill.name)
+            ledger.refuse_another_table(backfill, entry, table.qualified)
             if entry is None or entry.state is not State.UNDONE:
                 entry = ledger.change(session, work.schema, backfill.name, State.UNDOING, only_from=_FROM)
             if entry.state is State.UNDOING and not ranges.read(session, tables, backfill.name, "undo"):
@@ -65,12 +66,17 @@ def refuse_loss(session: Session, backfill: Backfill, schema: str | None) -> Non
 
     Asked of one that is complete, before the first row is taken back: its statement and its question can still be
     planned, and where it was found right once, it is right now. For a session without an open transaction.
-    Raises: Refused, code ONE_WAY; StepFailed.
+    Raises: Refused, code ONE_WAY, or for another table than that it began with; StepFailed.
     """
     entry = ledger.read(session, schema).get(backfill.name)
-    if entry is None or not entry.is_complete or backfill.undo_statement is None:
+    if entry is None or backfill.undo_statement is None:
         return
-    problems = inspection.look(session, backfill).problems
+    looked = inspection.look(session, backfill)
+    if looked.table is not None:
+        ledger.refuse_another_table(backfill, entry, looked.table.qualified)
+    if not entry.is_complete:
+        return
+    problems = looked.problems
     gone = [problem for problem in problems if problem.code in _MOVING_AGAIN]
     if gone:
         raise _loss(backfill, f"could not be done again ({gone[0].message.removeprefix(f'{backfill.file}: ')})")

@@ -92,6 +92,8 @@ def status(found: Sequence[Standing], *, env: str) -> list[str]:
         lines += _told("rows", f"{_rows(entry.rows_done, entry.total)} of {_plain(entry.table)}, {_pace_so_far(one)}")
         if entry.rows_undone:
             lines += _told("undone", count(entry.rows_undone, "row"))
+        if one.run is not None:
+            lines += _told("run", f"part of {one.run}, which has not ended")
         lines += _told("writers", _captured(one))
         following = next_command(one, env=env)
         if following is not None:
@@ -114,6 +116,7 @@ def status_json(one: Standing, *, env: str) -> dict[str, object]:
         "paused_because": entry.paused_because,
         "at_work": one.at_work.application_name if one.at_work else None,
         "run_id": entry.run_id,
+        "run_has_ended": one.run is None,
         "rows": entry.rows_done,
         "total": entry.total,
         "rows_undone": entry.rows_undone,
@@ -135,6 +138,8 @@ def next_command(one: Standing, *, env: str) -> str | None:
     name, state = one.entry.name, one.entry.state
     if one.at_work is not None and state is not State.PAUSED:
         return None
+    if one.run is not None and not (one.at_work is not None and state is State.PAUSED):
+        return f"migrator resume {one.run}"
     verb = {
         State.RUNNING: "resume",
         State.PAUSED: "resume",

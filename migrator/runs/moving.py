@@ -31,6 +31,7 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
     """
     backfill, told = due.definition(run, planned), of(run, planned.name)
     if _is_verified(run, planned.name, told, held):
+        _tell_verified(run, backfill, told)
         return
     told.state = "running"
     run.reporter.backfill(told)
@@ -52,6 +53,10 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
             run.save()
             verdict = verifying.verify(session, backfill, run.ledger_schema)
     _judge(backfill, told, verdict)
+    _tell_verified(run, backfill, told)
+
+
+def _tell_verified(run: Run, backfill: Backfill, told: BackfillRecord) -> None:
     told.state = "verified"
     run.save()
     run.reporter.backfill(told)
@@ -67,13 +72,20 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
 
 
 def _is_verified(run: Run, name: str, told: BackfillRecord, held: Liquibase | None) -> bool:
-    """Whether the database that is worked on has it: what was rolled back, or dropped with a copy, is not there."""
+    """Whether the database that is worked on has it: what was rolled back, or dropped with a copy, is not there.
+
+    Whoever has brought it to its end, the record knows how much that was.
+    """
     with ExitStack() as stack:
         session = held or stack.enter_context(closing(run.session("backfill-capture", read_only=True)))
         entry = ledger.read(session, run.ledger_schema).get(name)
     if entry is None:
         told.rows = told.batches = told.duration_s = told.waited_s = told.rate = told.violations = None
-    return entry is not None and entry.state is State.VERIFIED
+    if entry is None or entry.state is not State.VERIFIED:
+        return False
+    told.rows, told.batches, told.violations = entry.rows_done, entry.batches, 0
+    run.record.write_set = sorted({*run.record.write_set, *entry.written})
+    return True
 
 
 def keep_writers_off(run: Run, held: Liquibase) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,7 +10,7 @@ from datetime import datetime
 from migrator.backfills import capture, inspection, ledger, lock, mover, throttle, undoing, verifying
 from migrator.backfills.capture import Captured
 from migrator.backfills.definition import DECISIVE, Backfill
-from migrator.backfills.inspection import Looked, Problem
+from migrator.backfills.inspection import Looked
 from migrator.backfills.ledger import Entry, State
 from migrator.backfills.lock import AtWork
 from migrator.backfills.mover import Moved, Progress, Work
@@ -20,14 +20,14 @@ from migrator.config.configuration import Config
 from migrator.config.login import Login
 from migrator.config.models import Environment
 from migrator.errors import Locked, Refused
-from migrator.liquibase import ledger as liquibase_ledger
 from migrator.postgres import fence
 from migrator.postgres.connect import PgSession
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import Deadline, transaction
 from migrator.runs import opening
 from migrator.runs.access import Access
-from migrator.runs.byhand import refuse_a_run
+from migrator.runs.byhand import following, refuse_a_run
+from migrator.runs.journal import Journal
 
 _DYING_S = 3.0
 
@@ -36,6 +36,7 @@ _DYING_S = 3.0
 class Database:
     """Where the backfills are, and the id by which this command's sessions are known."""
 
+    config: Config
     environment: Environment
     login: Login
     run_id: str
@@ -83,6 +84,7 @@ class Standing:
     captured: Captured | None
     lag: Lag
     now: datetime  # by the server's clock
+    run: str | None = None  # that it is part of, and that has not ended
 
     @property
     def is_left_behind(self) -> bool:
@@ -106,20 +108,21 @@ class Undone:
 def opened(config: Config, environment: Environment) -> Database:
     """Nothing has been asked of the database yet."""
     login = opening.login_of(config, environment)
-    return Database(environment=environment, login=login, run_id=opening.new_id(datetime.now().astimezone()))
+    run_id = opening.new_id(datetime.now().astimezone())
+    return Database(config=config, environment=environment, login=login, run_id=run_id)
 
 
 def plan(database: Database, backfill: Backfill) -> Planned:
     """Only reads. Raises: StepFailed."""
     with closing(database.looking()) as session:
-        its = _its_changesets(session, database.schema, backfill)
+        its = following.changesets(session, database, backfill)
         has_come = bool(its)
         look = inspection.look if has_come else inspection.of_table
         looked = look(session, backfill)
         if not has_come:
             others = [one for one in looked.problems if one.code != "table_gone"]  # a changeset before may make it
             looked = replace(looked, problems=(*inspection.of_file(backfill), *others))
-        looked = replace(looked, problems=(*_ambiguous(backfill, its), *looked.problems))
+        looked = replace(looked, problems=(*following.ambiguous(backfill, its), *looked.problems))
         return Planned(
             backfill=backfill,
             has_come=has_come,
@@ -130,6 +133,7 @@ def plan(database: Database, backfill: Backfill) -> Planned:
 
 def standing(database: Database) -> list[Standing]:
     """Every backfill that the database knows, the latest first. Only reads. Raises: StepFailed."""
+    runs = _unfinished(database)
     with closing(database.looking()) as session:
         lag = throttle.lag(session)
         [(now,)] = session.rows("SELECT clock_timestamp()")
@@ -140,6 +144,7 @@ def standing(database: Database) -> list[Standing]:
                 captured=capture.read(session, entry.name),
                 lag=lag,
                 now=datetime.fromisoformat(now or ""),
+                run=entry.run_id if entry.run_id in runs else None,
             )
             for entry in ledger.read(session, database.schema).values()
         ]
@@ -173,11 +178,14 @@ def run(
     """
     with closing(database.session("backfill")) as session:
         _refuse_a_run(database)
-        backfill = _placed(session, database, backfill)
         entry = ledger.read(session, database.schema).get(backfill.name)
+        _refuse_part_of_a_run(database, entry)
+        backfill = following.placed(session, database, backfill, entry)
         ledger.refuse_changed(backfill, entry)
         _refuse_half_undone(database, entry)
-        inspection.refuse(inspection.look(session, backfill).problems)
+        looked = inspection.look(session, backfill)
+        inspection.refuse(looked.problems)
+        _refuse_another_table(backfill, entry, looked)
         if not nobody_writes:
             _refuse_uncaught(database, backfill)
         _refuse_another(session, database, backfill.name)
@@ -213,9 +221,11 @@ def go_on(database: Database, name: str) -> AtWork | None:
 
 
 def verify(database: Database, backfill: Backfill) -> Verdict:
-    """What its question finds now; a clean answer is noted where all rows are moved. Raises: StepFailed."""
+    """What its question finds now; a clean answer is noted where all rows are moved. Raises: Refused; StepFailed."""
     with closing(database.session("backfill-verify")) as session:
-        ledger.refuse_changed(backfill, ledger.read(session, database.schema).get(backfill.name))
+        entry = ledger.read(session, database.schema).get(backfill.name)
+        ledger.refuse_changed(backfill, entry)
+        _refuse_another_table(backfill, entry, inspection.of_table(session, backfill))
         return verifying.verify(session, backfill, database.schema)
 
 
@@ -235,6 +245,7 @@ def undo(
     _refuse_a_run(database)
     with closing(database.session("backfill")) as session:
         entry = ledger.read(session, database.schema).get(backfill.name)
+        _refuse_part_of_a_run(database, entry)
         has_begun = entry is not None
         if entry is not None:
             backfill = _as_begun(backfill, entry)
@@ -258,6 +269,7 @@ def finish(database: Database, backfill: Backfill) -> Verdict:
     With violations nothing is removed. Raises: Refused where it is not complete; StepFailed.
     """
     found = known(database, backfill.name)
+    _refuse_part_of_a_run(database, found.entry)
     if not found.entry.is_complete:
         raise Refused(
             f"Backfill {backfill.name} is {found.entry.state}: what is written to {found.entry.table} is still to be "
@@ -291,51 +303,35 @@ def _wake(session: PgSession, database: Database, entry: Entry | None) -> None:
             ledger.go_on(session, database.schema, entry.name)
 
 
-def _its_changesets(session: Session, schema: str | None, backfill: Backfill) -> list[str]:
-    """The whole keys, path::id::author, of those that have run and that `after` may mean."""
-    rows = liquibase_ledger.read(session, schema) or []
-    wanted = backfill.after.strip()
-    shorts = {f"{row.path}::{row.id}::{row.author}": (f"{row.id}::{row.author}", row.path) for row in rows}
-    return [key for key, (short, path) in shorts.items() if wanted in (short, key, f"{short}::{path}")]
-
-
-def _placed(session: Session, database: Database, backfill: Backfill) -> Backfill:
-    """With its changeset's whole key: by that a rollback knows it.
-
-    Raises: Refused where it has not run here, or could be one of several.
-    """
-    its = _its_changesets(session, database.schema, backfill)
-    if not its:
-        raise Refused(
-            f"Backfill {backfill.name} follows the changeset {backfill.after}, which has not run in "
-            f"{database.login.database}.",
-            hint=f"Run its changelog: migrator run CHANGELOG --env {database.environment.name}",
-            code="backfill_after",
-            place=backfill.place,
-        )
-    inspection.refuse(_ambiguous(backfill, its))
-    return backfill.model_copy(update={"after": its[0]})
-
-
-def _ambiguous(backfill: Backfill, its: Sequence[str]) -> list[Problem]:
-    if len(its) < 2:
-        return []
-    return [
-        Problem(
-            code="backfill_ambiguous",
-            message=f"{backfill.file}: after: {backfill.after!r} could be {' or '.join(its)}",
-            hint="Write it with its path: path::id::author.",
-            place=backfill.place,
-        )
-    ]
-
-
 def _who_is_at_work(session: Session, name: str) -> AtWork | None:
     """Sessions of a process that was killed are given the time to find that out."""
     deadline = Deadline(_DYING_S)
     while (found := lock.at_work(session, name)) is not None and not deadline.passed:
         deadline.pause()
     return found
+
+
+def _unfinished(database: Database) -> set[str]:
+    """The runs in the journal that have not ended."""
+    with closing(Journal.open(database.config.journal.url, database.config.base, read_only=True)) as journal:
+        return {one.run_id for one in journal.open_runs()}
+
+
+def _refuse_part_of_a_run(database: Database, entry: Entry | None) -> None:
+    """Raises: Refused for the backfill of a run that is still to be carried on, or taken back, with all its parts."""
+    if entry is None or entry.state is State.UNDONE or entry.run_id not in _unfinished(database):
+        return
+    raise Refused(
+        f"Backfill {entry.name} is part of run {entry.run_id}, which has not ended.",
+        hint=f"End that first: migrator resume {entry.run_id} (or, to take it back: migrator resume {entry.run_id} "
+        "--back)",
+        code="backfill_of_a_run",
+    )
+
+
+def _refuse_another_table(backfill: Backfill, entry: Entry | None, looked: Looked) -> None:
+    if looked.table is not None:
+        ledger.refuse_another_table(backfill, entry, looked.table.qualified)
 
 
 def _refuse_half_undone(database: Database, entry: Entry | None) -> None:

@@ -20,6 +20,8 @@ from migrator.config.login import Login
 from migrator.postgres import sessions
 from migrator.postgres.connect import connect
 from migrator.postgres.transactions import transaction
+from migrator.runs.journal import Journal
+from migrator.testing.journal_harness import begin
 from tests.acceptance.moving import ENVIRONMENT, PASSWORD, Moving
 from tests.acceptance.stage import Answer
 from tests.conftest import Server
@@ -55,7 +57,7 @@ class Project(Moving):
         with closing(connect(self.login, role="backfill", run_id="killed")) as session:
             capture.install(session, backfill, lock_timeout_s=1)
             with transaction(session):
-                ledger.begin(session, None, backfill, table="public.member", run_id="killed", total=self.rows)
+                ledger.begin(session, None, backfill, table='"public"."member"', run_id="killed", total=self.rows)
             if because is not None:
                 ledger.pause(session, None, NAME, because)
 
@@ -199,22 +201,55 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
 @pytest.mark.slow
 def test_it_is_known_by_the_whole_key_of_its_changeset(project: Project) -> None:
     after = "parts-of-a-name::shop"
-    project.execute("insert into databasechangelog (id, author, filename) values ('parts-of-a-name', 'shop', 'y.sql')")
+    insert = (
+        "insert into databasechangelog (id, author, filename) values ('parts-of-a-name', 'shop', 'changelogs/y.sql')"
+    )
+    project.execute(insert)
     for command in ("plan", "run"):
         answer = project.here(command, NAME)
         assert answer.code == 3, answer
         shown = " ".join(f"{answer.out} {answer.err}".split())
-        assert f"'{after}' could be x.sql::{after} or y.sql::{after}" in shown
+        assert f"'{after}' could be changelogs/x.sql::{after} or changelogs/y.sql::{after}" in shown
         assert "Write it with its path: path::id::author." in shown
     assert triggers(project) == 0
     assert project.value("select to_regclass('migrator_backfills')") is None
 
-    project.change(after, f"y.sql::{after}")
+    project.change(after, f"changelogs/y.sql::{after}")
     assert project.here("run", NAME).code == 0
-    project.execute("delete from databasechangelog where filename = 'x.sql'")
-    project.change(f"y.sql::{after}", after)
+    project.execute("delete from databasechangelog where filename = 'changelogs/x.sql'")
+    project.change(f"changelogs/y.sql::{after}", after)
     assert project.here("run", NAME).code == 0
-    assert project.value("select definition ->> 'after' from migrator_backfills") == f"y.sql::{after}"
+    assert project.value("select definition ->> 'after' from migrator_backfills") == f"changelogs/y.sql::{after}"
+
+
+def test_changeset_of_another_folder_is_not_taken_for_its_own(project: Project) -> None:
+    key = "changelogs/other/x.sql::parts-of-a-name::shop"
+    project.execute("update databasechangelog set filename = 'changelogs/other/x.sql'")
+    assert "which has not run here" in project.here("plan", NAME).out
+    answer = project.here("run", NAME, "--json")
+    assert (answer.code, answer.json["error"]["code"]) == (3, "backfill_after"), answer
+    assert key in answer.json["error"]["hint"]
+    assert project.value("select to_regclass('migrator_backfills')") is None
+    project.change("parts-of-a-name::shop", key)
+    assert project.here("run", NAME).code == 0
+    project.change(key, "parts-of-a-name::shop")
+    assert project.here("run", NAME).code == 0, "what has begun is known by its whole key"
+
+
+def test_backfill_of_a_run_that_has_not_ended_is_left_to_it(project: Project) -> None:
+    project.begun()
+    with closing(Journal.open("sqlite:///.migrator/journal.db", project.folder)) as journal:
+        begin(journal, "killed")
+    for command in ("run", "resume", "undo", "finish"):
+        answer = project.here(command, NAME, "--json")
+        assert (answer.code, answer.json["error"]["code"]) == (3, "backfill_of_a_run"), answer
+        assert "migrator resume killed" in answer.json["error"]["hint"]
+    assert project.value("select count(first_name) from member") == 0
+    assert triggers(project) == 2
+    [status] = project.here("status", "--json").json["backfills"]
+    assert (status["next_command"], status["run_has_ended"]) == ("migrator resume killed", False)
+    assert "part of killed, which has not ended" in project.here("status").out
+    assert project.here("pause", NAME).code == 0, "that its run heeds, too"
 
 
 @pytest.mark.slow

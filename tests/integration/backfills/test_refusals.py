@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from migrator.backfills import mover, undoing
+from migrator.backfills.ledger import State
 from migrator.config.login import Login
 from migrator.errors import MigrationFailed, Refused
+from migrator.postgres.connect import PgSession
 from tests.conftest import Server, fresh_database
 from tests.integration.backfills.stage import CUSTOMERS, Stage, backfill
 
@@ -167,6 +172,30 @@ def test_a_condition_that_the_move_makes_false_is_refused(
     assert remedy in (caught.value.hint or "")
     assert (caught.value.code, caught.value.place.file) == ("backfill_where", str(FILE))
     assert stage.value("select count(first_name) from customer") == "0"
+
+
+def test_another_table_of_the_same_name_is_left_alone(stage: Stage) -> None:
+    """As a login finds it whose search path has another schema first."""
+
+    def elsewhere(role: str) -> PgSession:
+        session = stage.work.connect(role)
+        session.execute("set search_path = other, public")
+        return session
+
+    split, work = backfill(file=FILE), replace(stage.work, connect=elsewhere)
+    stage.move(split)
+    stage.verify(split)
+    stage.execute("create schema other; create table other.customer (like customer including all)")
+    stage.execute("insert into other.customer select * from customer")
+    for deed in (mover.move, undoing.undo):
+        with pytest.raises(Refused, match=r'has begun on "public"\."customer"') as caught:
+            deed(split, work, on_progress=stage.progress.append, check=lambda: None)
+        assert caught.value.code == "backfill_another_table"
+        assert "search_path" in (caught.value.hint or "")
+    with closing(elsewhere("backfill")) as session, pytest.raises(Refused, match="has begun on"):
+        undoing.refuse_loss(session, split, None)
+    assert stage.value("select count(first_name) from other.customer") == "300"
+    assert stage.entry().state is State.VERIFIED
 
 
 def test_a_statement_that_fails_names_the_rows_and_those_before_stay(stage: Stage) -> None:

@@ -12,7 +12,10 @@ from migrator.backfills import capture, definition, ledger, verifying
 from migrator.backfills.definition import Backfill
 from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.transactions import transaction
-from migrator.runs.record import Outcome, RunRecord, Way
+from migrator.runs import moving
+from migrator.runs.record import BackfillRecord, Outcome, RunRecord, Way
+from migrator.runs.reporter import SilentReporter
+from migrator.runs.run import Run
 from tests.integration.runs.rehearsing import rehearse
 from tests.integration.runs.test_bluegreen import taken_back
 from tests.shop import Shop
@@ -322,3 +325,32 @@ def test_trigger_that_was_left_behind_is_to_be_removed_first(shop: Shop) -> None
     assert refused.error is not None
     assert "The trigger of backfill split-name is on public.customer already" in refused.error.message
     assert "migrator backfill undo split-name" in f"{refused.error.hint}"
+
+
+class Forgetting(SilentReporter):
+    """The process is as good as killed right after the backfill was verified: the journal knows nothing of it."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+
+    def backfill(self, told: BackfillRecord) -> None:
+        run = self.run
+        if run is not None and told.state == "verified":
+            self.run = None
+            told.state, told.rows, told.batches = "running", None, None
+            run.record.proof.proven, run.record.kept = [], []
+            moving.move(run, moving.planned(run, told.name), None)
+
+
+@pytest.mark.slow
+def test_backfill_that_is_found_verified_is_told_and_proven_like_another(shop: Shop) -> None:
+    _backfill(shop, capture='"trigger"')
+    reporter = Forgetting()
+    reporter.run = run = shop.open(shop.sql(EXPAND), reporter=reporter)
+    record = shop._carried_out(run)
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert reporter.run is None
+    [told] = record.backfills
+    assert (told.state, told.rows, told.violations) == ("verified", shop.value("select count(*) from customer"), 0)
+    assert any(one.startswith("Backfill split-name: ") for one in record.proof.proven)
+    assert any("migrator backfill finish split-name" in one for one in record.kept)
