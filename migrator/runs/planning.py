@@ -104,7 +104,7 @@ class Planning:
                 found += [Obstacle(what=one, remedy=_NO_RESTORE) for one in swap_obstacles.to_swap(admin, run.database)]
             self.obstacles += found
         with self.noting():
-            read = run.relations if kinds else state.wanted(run.relations, run.facts.fingerprinted)
+            read = run.relations if "dump" in kinds else state.wanted(run.relations, run.facts.fingerprinted)
             self.obstacles += obstacles.of_reading(target, read)
             passing = obstacles.passes_the_fence(admin, run.database, mode=mode, user=run.login.user)
             if passing is not None:

@@ -114,6 +114,17 @@ def test_rows_that_row_level_security_hides(shop: Shop) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kinds", [(), ("clone",)], ids=["none", "clone"])
+def test_hidden_rows_that_nothing_has_to_read_do_not_stop_a_run(shop: Shop, kinds: tuple[str, ...]) -> None:
+    """The server's own backups read no rows, nor does a proof by the write set."""
+    shop.execute("alter table customer enable row level security; alter table customer force row level security")
+    changelog = shop.sql("\nalter table product add column nick text")
+    record = shop.run(changelog, {"backup.kinds": kinds, "backup.restore": "never", "proof": "write_set"})
+    assert (record.error, record.outcome) == (None, Outcome.MIGRATED)
+    assert "Only 0 tables hashed (proof write_set)." in record.proof.not_proven
+
+
+@pytest.mark.slow
 def test_an_enabled_subscription(shop: Shop) -> None:
     name = f"sub_{secrets.token_hex(4)}"
     shop.execute(
