@@ -86,10 +86,10 @@ def _read(config: Config, file: Path) -> tuple[Attestation, str]:
 
 def _refuse_for(config: Config, env: str, file: Path, found: Attestation) -> None:
     """Raises: Refused where the environment would not take it, whatever the changesets."""
-    from migrator.plans import attestation as attestations
+    from migrator.plans import attestation_objections
 
     wanted = opening.environment(config, env).require_attestation
-    faults = attestations.of_itself(found, wanted, now=datetime.now(UTC))
+    faults = attestation_objections.of_itself(found, wanted, now=datetime.now(UTC))
     if faults:
         raise Refused(
             f"{env} would not take the attestation {file}: it {'; '.join(one.message for one in faults)}.",

@@ -16,8 +16,9 @@ from migrator.errors import Refused
 from migrator.liquibase import changelog as screening
 from migrator.liquibase.changelog import Screened
 from migrator.plans import attestation as attestations
-from migrator.plans import concerned
-from migrator.plans.attestation import Attestation, AttestationInvalid, Subject
+from migrator.plans import attestation_objections, concerned
+from migrator.plans.attestation import Attestation, AttestationInvalid
+from migrator.plans.attestation_objections import Subject
 from migrator.postgres import schema_fingerprint
 from migrator.postgres.session import Session
 from migrator.runs.run import Run
@@ -50,7 +51,7 @@ def gate(run: Run) -> str | None:
             first = first or found
             continue
         subject = subject or subject_of(run)
-        objections = attestations.objections(found.attestation, subject, wanted, now=run.now())
+        objections = attestation_objections.objections(found.attestation, subject, wanted, now=run.now())
         if not objections:
             run.rehearsed_s = sum(one.apply_s or 0.0 for one in found.attestation.changesets)
             return _sentence(found, (run.now() - found.attestation.made_at).total_seconds())
@@ -156,7 +157,7 @@ def _read(path: Path, keys: PublicKeys, again: str) -> _Found | Refused:
 def _sentence(found: _Found, age_s: float) -> str:
     one = found.attestation
     said = (
-        f"rehearsal {one.id} in {one.environment}, {attestations.age(age_s)} ago, from {one.source}, "
+        f"rehearsal {one.id} in {one.environment}, {attestation_objections.age(age_s)} ago, from {one.source}, "
         f"signed by {found.key_id}"
     )
     if one.losses:

@@ -15,7 +15,8 @@ from migrator.config.attestation import RequireAttestation
 from migrator.config.login import Secret
 from migrator.plans import attestation as attestations
 from migrator.plans import parameters
-from migrator.plans.attestation import Attestation, AttestationInvalid, Loss, RehearsedChangeset, Subject
+from migrator.plans.attestation import Attestation, AttestationInvalid, Loss, RehearsedChangeset
+from migrator.plans.attestation_objections import Subject, objections
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 KEY = SigningKey.parse(Secret(base64.b64encode(bytes(range(32))).decode()))
@@ -67,7 +68,7 @@ def a_subject() -> Subject:
 
 
 def faults(attestation: Attestation, subject: Subject, wanted: RequireAttestation = WANTED) -> dict[str, str]:
-    return {o.fault: o.message for o in attestations.objections(attestation, subject, wanted, now=NOW)}
+    return {o.fault: o.message for o in objections(attestation, subject, wanted, now=NOW)}
 
 
 def test_an_attestation_reads_back_as_it_was_and_opens_for_what_was_rehearsed() -> None:
