@@ -169,10 +169,10 @@ def _show_swap(environment: Environment, run_id: str, *, as_json: bool) -> None:
 
 
 def _show(run: Run, *, as_json: bool) -> None:
-    from migrator.runs import undoing
+    from migrator.runs import undo_preview
 
     try:
-        shown = undoing.show(run)
+        shown = undo_preview.show(run)
     finally:
         run.close()
     if as_json:

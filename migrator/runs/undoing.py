@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
 
 from migrator.errors import Refused
 from migrator.liquibase import changelog as screening
-from migrator.liquibase import ledger
 from migrator.liquibase.ledger import LedgerRow
 from migrator.liquibase.models import Undoable
 from migrator.liquibase.session import Liquibase
 from migrator.plans import impact, obstacles, own_tables, undo
 from migrator.plans.impact import Impact
-from migrator.postgres import connect, schema_fingerprint
+from migrator.postgres import schema_fingerprint
 from migrator.postgres.catalog import Relation
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import liquibase_session, state
+from migrator.runs import state
 from migrator.runs.facts import Facts
 from migrator.runs.journal_entries import StoredRun
 from migrator.runs.record import Direction, Outcome
 from migrator.runs.run import Run
-from migrator.runs.steps import lock
 
 _REMEMBERED = 1000  # runs of the journal in which a changeset's changelog is looked for
 _SHOWN = 5
 _UNDONE = {Outcome.MIGRATED, Outcome.UNFINISHED, Outcome.BROUGHT_BACK}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    changesets: tuple[Undoable, ...]  # newest first
-    sql: str
 
 
 def rows(run: Run, held: Sequence[LedgerRow] | None) -> list[LedgerRow]:
@@ -72,26 +62,6 @@ def plan(run: Run, chosen: Sequence[LedgerRow], liquibase: Liquibase) -> list[Un
     found = liquibase.undoable(run.undo.changelogs, len(chosen))
     obstacles.refuse(undo.hindrances(chosen, found, run.undo.changelogs))
     return found
-
-
-def show(run: Run) -> Shown:
-    """What a rollback would undo, and the SQL of it. Reads only; the caller closes the run.
-
-    Raises: Refused as the rollback itself would, where the ledger or the changelogs are the reason.
-    """
-    lock.refuse_system_databases(run)
-    run.server = connect.server_info(run.the_admin())
-    run.facts.system_identifier = run.server.system_identifier
-    with closing(run.session("preflight", read_only=True)) as target:
-        chosen = rows(run, ledger.read(target, run.ledger_schema))
-    if not chosen:
-        return Shown(changesets=(), sql="")
-    name_changelogs(run, chosen)
-    with liquibase_session.opened(run, mode="read_only") as liquibase:
-        changesets = plan(run, chosen, liquibase)
-        return Shown(
-            changesets=tuple(changesets), sql=liquibase.rollback_count_sql(run.undo.changelogs, len(changesets))
-        )
 
 
 def impact_of(changesets: Sequence[Undoable], relations: Sequence[Relation]) -> Impact:
