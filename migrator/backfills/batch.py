@@ -198,7 +198,7 @@ def _end(session: Session, table: Table, bounds: Bounds, size: int) -> tuple[Key
     if not rows:
         return None, 0
     *key, count = rows[0]
-    return tuple(str(value) for value in key), int(count or 0)
+    return keys.of_row(key), int(count or 0)
 
 
 def _lock(session: Session, deed: Deed, bounds: Bounds) -> int:

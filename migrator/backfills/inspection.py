@@ -182,8 +182,8 @@ def _folded(name: str) -> str:
 
 def _key(session: Session, backfill: Backfill, table: _Relation) -> tuple[list[Problem], tuple[Column, ...]]:
     rows = session.rows(statement(_COLUMNS, oid=sql.Literal(table.oid)))
-    types = {str(name): str(kind) for name, kind, _ in rows}
-    nullable = {str(name) for name, _, not_null in rows if not_null != "t"}
+    types = {str(name): str(kind) for name, kind, _, _ in rows}
+    nullable = {str(name): unproven for name, _, not_null, unproven in rows if not_null != "t" or unproven}
     unknown = [name for name in backfill.key if name not in types]
     named = ", ".join(backfill.key)
     if unknown:
@@ -193,14 +193,14 @@ def _key(session: Session, backfill: Backfill, table: _Relation) -> tuple[list[P
     with_null = [name for name in backfill.key if name in nullable]
     if with_null:
         message = f"key: {', '.join(with_null)} of {backfill.table} may be null, and rows without a key are never met"
-        hint = (
-            f"Choose a key that is not null, or make it so: alter table {backfill.table} alter column"
-            f" {with_null[0]} set not null."
-        )
+        unproven = nullable[with_null[0]]
+        change = f"alter column {with_null[0]} set not null" if unproven is None else f"validate constraint {unproven}"
+        hint = f"Choose a key that is not null, or make it so: alter table {backfill.table} {change}."
         problems.append(_problem(backfill, "key", message, hint, code="key_nullable"))
-    unique = [
-        tuple(json.loads(names or "[]")) for (names,) in session.rows(statement(_INDEXES, oid=sql.Literal(table.oid)))
-    ]
+    unique = {
+        tuple(json.loads(names or "[]")): tuple(json.loads(schemas or "[]"))
+        for names, schemas in session.rows(statement(_INDEXES, oid=sql.Literal(table.oid)))
+    }
     if backfill.key not in unique:
         others = [names for names in unique if sorted(names) == sorted(backfill.key)]
         message = f"key: ({named}) of {backfill.table} is not unique: no valid unique index has just these columns"
@@ -211,7 +211,28 @@ def _key(session: Session, backfill: Backfill, table: _Relation) -> tuple[list[P
         elif unique:
             hint = f"Unique in {backfill.table}: " + "; ".join(f"({', '.join(names)})" for names in unique) + "."
         problems.append(_problem(backfill, "key", message, hint, code="key_not_unique"))
-    return problems, tuple(Column(name=name, type=types[name]) for name in backfill.key)
+        return problems, ()
+    schemas = unique[backfill.key]
+    problems += _unseen(session, backfill, schemas)
+    return problems, tuple(
+        Column(name=name, type=types[name], schema=schema) for name, schema in zip(backfill.key, schemas, strict=True)
+    )
+
+
+def _unseen(session: Session, backfill: Backfill, schemas: Sequence[str]) -> list[Problem]:
+    """One comparison of rows takes one operator, of one schema; those of several are found by their name alone."""
+    if len(set(schemas)) == 1:
+        return []
+    seen = {name for (name,) in session.rows("SELECT unnest(current_schemas(true))::text")}
+    unseen = [schema for schema in dict.fromkeys(schemas) if schema not in seen]
+    if not unseen:
+        return []
+    message = (
+        f"key: {backfill.table} compares ({', '.join(backfill.key)}) by operators of the schemas"
+        f" {' and '.join(dict.fromkeys(schemas))}, and {unseen[0]} is not in the search path"
+    )
+    hint = f"Choose another key; or put {unseen[0]} into the login's search path: alter role ... set search_path = ..."
+    return [_problem(backfill, "key", message, hint, code="key_operators")]
 
 
 def _tried(session: Session, backfill: Backfill, table: Table, *, skip: set[str]) -> list[Problem]:
@@ -275,22 +296,34 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
               WHERE leaf.relkind <> 'p' AND (leaf.oid = c.oid OR c.relkind = 'p'
                     AND leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))) AS tree
 WHERE c.oid = to_regclass({})"""
+# A NOT NULL that is NOT VALID (from PostgreSQL 18 on) is in attnotnull too, and says nothing of rows that are there.
 _COLUMNS = """
-SELECT attname, format_type(atttypid, -1), attnotnull
+SELECT attname, format_type(atttypid, -1), attnotnull,
+       (SELECT min(quote_ident(c.conname)) FROM pg_constraint c
+        WHERE c.conrelid = attrelid AND c.contype = 'n' AND c.conkey = ARRAY[attnum] AND NOT c.convalidated)
 FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 # Only an index that is in the order of a plain comparison of rows can walk through a table: all columns up or all down,
-# nulls at the far end, each compared as the column itself is.
+# nulls at the far end, each compared as ORDER BY compares the column itself. The schema is that of <=, = and >.
 _INDEXES = """
-SELECT json_agg(a.attname ORDER BY k.number)::text
-FROM pg_index i, generate_series(1, i.indnkeyatts) AS k (number)
-JOIN pg_attribute a ON a.attrelid = {oid}
-WHERE i.indrelid = {oid} AND a.attnum = i.indkey[k.number - 1]
-      AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
+SELECT json_agg(a.attname ORDER BY k.number)::text, json_agg(operators.schema ORDER BY k.number)::text
+FROM pg_index i
+CROSS JOIN generate_series(1, i.indnkeyatts) AS k (number)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.number - 1]
+JOIN pg_opclass o ON o.oid = i.indclass[k.number - 1]
+LEFT JOIN LATERAL (
+    SELECT min(n.nspname::text) AS schema
+    FROM pg_amop m JOIN pg_operator p ON p.oid = m.amopopr JOIN pg_namespace n ON n.oid = p.oprnamespace
+    WHERE m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype
+          AND (m.amopstrategy, p.oprname) IN ((2, '<='), (3, '='), (5, '>'))
+    HAVING count(*) = 3 AND count(DISTINCT n.oid) = 1) AS operators ON true
+WHERE i.indrelid = {oid} AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
       AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indexrelid, i.indnkeyatts, i.indisprimary
-HAVING count(*) = i.indnkeyatts
+HAVING count(operators.schema) = i.indnkeyatts
        AND count(DISTINCT i.indoption[k.number - 1]) = 1 AND bool_and(i.indoption[k.number - 1] IN (0, 3))
        AND bool_and(i.indcollation[k.number - 1] = a.attcollation)
+       AND bool_and(EXISTS (SELECT FROM pg_opclass d
+                            WHERE d.opcfamily = o.opcfamily AND d.opcintype = o.opcintype AND d.opcdefault))
 ORDER BY i.indisprimary DESC, 1"""
 _WRITTEN = """
 SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_user_tables"""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from migrator.errors import StepFailed
 from migrator.postgres.statement import words
 
 Key = tuple[str, ...]  # a text for every column
@@ -23,6 +24,7 @@ _SETTING = "migrator.batch_{}"
 class Column:
     name: str
     type: str  # as SQL names it, without length
+    schema: str = "pg_catalog"  # of the operators by which the index compares it: that of an extension may be unseen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,9 @@ class Table:
         """A condition: keys of these bounds. A comparison of rows, which a btree index answers."""
         conditions = []
         if bounds.low is not None:
-            conditions.append(sql.SQL("({}) > ({})").format(self.names, self._literals(bounds.low)))
+            conditions.append(self._compared(">", bounds.low))
         if bounds.high is not None:
-            conditions.append(sql.SQL("({}) <= ({})").format(self.names, self._literals(bounds.high)))
+            conditions.append(self._compared("<=", bounds.high))
         return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")
 
     def collected(self) -> sql.Composable:
@@ -106,9 +108,16 @@ class Table:
     def equal(self, one: str, other: str) -> sql.Composable:
         """A condition: two relations' keys are the same."""
         return sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(one, column.name), sql.Identifier(other, column.name))
+            sql.SQL("{} {} {}").format(
+                sql.Identifier(one, column.name), _operator(column.schema, "="), sql.Identifier(other, column.name)
+            )
             for column in self.key
         )
+
+    def _compared(self, operator: str, key: Key) -> sql.Composable:
+        schemas = {column.schema for column in self.key}
+        chosen = _operator(schemas.pop(), operator) if len(schemas) == 1 else sql.SQL(operator)
+        return sql.SQL("({}) {} ({})").format(self.names, chosen, self._literals(key))
 
     def _literals(self, key: Key) -> sql.Composable:
         return _list(
@@ -141,6 +150,17 @@ def with_batch(batch: sql.Composable, statement: str) -> str:
 def and_where(where: str | None) -> sql.Composable:
     """The rest of a condition. A comment at the end of `where` ends there."""
     return sql.SQL("") if where is None else sql.SQL(" AND (\n{}\n)").format(sql.SQL(where))
+
+
+def of_row(values: Sequence[str | None]) -> Key:
+    """A key as a query returned it. Raises: StepFailed for a column that is null."""
+    if None in values:
+        raise StepFailed(f"a row has no key: {', '.join('null' if one is None else one for one in values)}")
+    return tuple(str(value) for value in values)
+
+
+def _operator(schema: str, name: str) -> sql.Composable:
+    return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(name))
 
 
 def _list(parts: Sequence[sql.Composable]) -> sql.Composable:

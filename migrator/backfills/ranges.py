@@ -10,6 +10,7 @@ from typing import Literal
 
 from psycopg import sql
 
+from migrator.backfills import keys
 from migrator.backfills.keys import Bounds, Key, Table
 from migrator.backfills.ledger_tables import Tables
 from migrator.failpoints import Effect, effect
@@ -109,4 +110,4 @@ def _quantiles(session: Session, table: Table, parts: int) -> list[Key]:
             parts=sql.Literal(parts),
         )
     )
-    return [tuple(str(value) for value in row) for row in rows]
+    return [keys.of_row(row) for row in rows]
