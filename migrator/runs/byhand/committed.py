@@ -27,13 +27,12 @@ def tree(folder: Path, commit: str) -> Iterator[Path]:
             hint="Name a branch, a tag or a hash; a shallow clone holds the latest commits alone.",
             code="no_commit",
         )
-    with TemporaryDirectory(prefix="migrator-since-") as place:
-        archive, files = Path(place, "tree.tar"), Path(place, "tree")
-        files.mkdir()
+    with TemporaryDirectory(prefix="migrator-since-") as place, TemporaryDirectory(prefix="migrator-since-") as files:
+        archive = Path(place, "tree.tar")
         if _git(folder, "archive", "--format=tar", f"--output={archive}", found) is not None:
             with tarfile.open(archive) as packed:
                 packed.extractall(files, filter="data")
-        yield files
+        yield Path(files)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
