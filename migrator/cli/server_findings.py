@@ -106,6 +106,8 @@ def _privileges(environment: Environment, login: Login, target: PgSession, admin
         what = f"{user} has every right of the tier {tier.value}: {tier.enough_for}"
         yield Finding(name="privileges", status="ok", detail=what)
     yield from _problems("database", obstacles.of_database(admin, login.database, offline=False))
+    if environment.maintenance.database == "offline" and superuser != "t":
+        yield _own_login(obstacles.of_own_login(admin, login.database), user or "")
     for folder in databases.orphan_folders(admin):
         yield Finding(
             name="disk",
@@ -113,6 +115,16 @@ def _privileges(environment: Environment, login: Login, target: PgSession, admin
             detail=f"the folder {folder} of the data directory belongs to no database: a copy that a crash cut off",
             remedy="make sure that no CREATE DATABASE is at work, then remove it by hand",
         )
+
+
+def _own_login(found: list[Obstacle], user: str) -> Finding:
+    if found:
+        return Finding(name="fence", status="warning", detail=found[0].what, remedy=found[0].remedy)
+    return Finding(
+        name="fence",
+        status="ok",
+        detail=f"would hold off everybody but superusers and {user} itself, which nobody but migrator may log in as",
+    )
 
 
 def _problems(name: str, found: list[Obstacle]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -118,7 +118,7 @@ class Undoable:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangesetEvent:
-    kind: str  # will_run, ran, failed, skipped, rolled_back, precondition_failed, measured, message
+    kind: str  # will_run, ran, failed, skipped, rolled_back, precondition_failed, measured, wrote, message
     id: str = ""
     author: str = ""
     path: str = ""
@@ -126,6 +126,8 @@ class ChangesetEvent:
     duration_s: float | None = None
     message: str | None = None
     measured: Mapping[str, object] | None = None  # of `measured`; see migrator.liquibase.worker.measured
+    written: Sequence[str] = ()  # of `wrote`, before each commit (stepwise): all tables so far
+    changed: Sequence[str] = ()  # of `wrote`: those of them of which rows were counted
 
 
 @dataclass(frozen=True, kw_only=True)

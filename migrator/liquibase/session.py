@@ -263,7 +263,7 @@ class Liquibase:
 
         def note(event: ChangesetEvent) -> None:
             nonlocal last
-            last = event
+            last = event if event.kind != "wrote" else last
             on_event(event)
 
         try:

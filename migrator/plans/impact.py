@@ -20,6 +20,13 @@ _DDL = re.compile(
     r"(create|alter|drop|comment|grant|revoke|set|reset|analyze|lock|security|begin|commit)\b", re.IGNORECASE
 )
 
+# Nothing of these gives any row of any table another value, whatever stands behind them.
+_ROWLESS = re.compile(
+    r"(create\s+(unique\s+)?index|drop\s+index|reindex|vacuum|analyze|comment|set|reset|show|alter\s+type\s+\S+\s+add\s+value)\b",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"(commit|end|rollback|abort|begin|start\s+transaction|prepare\s+transaction)\b", re.IGNORECASE)
+
 
 class ChangesetText(Protocol):
     """What the impact reads of a changeset."""
@@ -67,8 +74,18 @@ def of(changesets: Iterable[ChangesetText], tables: Sequence[NamedTable]) -> Imp
 
 def writes_rows(text: str) -> bool:
     """Whether one of the statements in `text` is anything but DDL. Function bodies and strings do not count."""
-    plain = _BODY.sub("''", _COMMENT.sub(" ", text))
-    return any(part.strip() and not _DDL.match(part.strip()) for part in plain.split(";"))
+    return any(part.strip() and not _DDL.match(part.strip()) for part in _plain(text).split(";"))
+
+
+def hides_writes(statements: Sequence[str], *, in_transaction: bool) -> bool:
+    """Whether rows may be written where no lock shows it: outside a transaction, or in one that a statement ends.
+
+    `statements`: of the changeset and of its rollback; empty where they are not known.
+    """
+    parts = [part.strip() for text in statements for part in _plain(text).split(";") if part.strip()]
+    if not in_transaction:
+        return not parts or not all(_ROWLESS.match(part) for part in parts)
+    return any(_ENDS.match(part) for part in parts)
 
 
 def named_in(words: Iterable[str], tables: Sequence[NamedTable]) -> frozenset[str]:
@@ -87,6 +104,10 @@ def named_in(words: Iterable[str], tables: Sequence[NamedTable]) -> frozenset[st
         return False
 
     return frozenset(table.qualified for table in tables if named(table))
+
+
+def _plain(text: str) -> str:
+    return _BODY.sub("''", _COMMENT.sub(" ", text))
 
 
 def identifiers(text: str) -> set[str]:

@@ -91,16 +91,21 @@ def of_database(admin: Session, database: str, *, offline: bool, own_run: str | 
             for one in sessions.foreign(admin, database, own_run=own_run)
             if one.is_superuser and one.backend_type == "client backend"
         ]
-        [(user,)] = admin.rows("select session_user")
-        found += [
-            Obstacle(
-                what=f"somebody else is logged in as {user} too, whom the fence would not hold off ({one})",
-                remedy="close that session, and give migrator a login of its own",
-            )
-            for one in sessions.foreign(admin, database, own_run=own_run)
-            if one.user == user and not one.is_superuser and not one.application.startswith(APPLICATION_PREFIX)
-        ]
+        found += of_own_login(admin, database)
     return found
+
+
+def of_own_login(admin: Session, database: str) -> list[Obstacle]:
+    """Who else is logged in as this login: a fence cannot tell him from migrator."""
+    [(user,)] = admin.rows("select session_user")
+    return [
+        Obstacle(
+            what=f"somebody else is logged in as {user} too, whom the fence would not hold off ({one})",
+            remedy="close that session, and give migrator a login of its own",
+        )
+        for one in sessions.foreign(admin, database, own_run=None)
+        if one.user == user and not one.is_superuser and not one.application.startswith(APPLICATION_PREFIX)
+    ]
 
 
 def of_privileges(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -55,6 +55,13 @@ WHERE c.oid = ANY ({})
   AND (NOT has_schema_privilege(c.relnamespace, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT')
        OR row_security_active(c.oid))"""
 
+_PASSED_ON = """
+SELECT quote_ident(pn.nspname) || '.' || quote_ident(p.relname), quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+FROM pg_constraint k
+JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))"""
+
 
 def oid_array(oids: Iterable[int]) -> sql.Composable:
     """The oids as one SQL literal; sessions take no parameters."""
@@ -89,6 +96,18 @@ def unreadable(session: Session, relations: Sequence[Relation]) -> dict[str, str
     query = statement(_UNREADABLE, oid_array(by_oid))
     with reading(session):
         return {by_oid[int(oid or 0)]: str(reason) for oid, reason in session.rows(query)}
+
+
+def cascades(session: Session, names: Collection[str]) -> frozenset[str]:
+    """The tables to which a foreign key passes on what is done to one of `names`, and from there on."""
+    with reading(session):
+        passed_on = [(str(parent), str(child)) for parent, child in session.rows(_PASSED_ON)]
+    found: set[str] = set()
+    todo = set(names)
+    while todo:
+        todo = {child for parent, child in passed_on if parent in todo} - found
+        found |= todo
+    return frozenset(found)
 
 
 _SCAN_BYTES_PER_S = 200e6  # a cold disk; from memory two to three times as much was measured

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -188,12 +188,14 @@ def swap(
     properties: DatabaseProperties,
     oids: tuple[int, int] | None = None,
     wait_s: float = 30.0,
+    last_look: Callable[[], None] = lambda: None,
 ) -> None:
     """`incoming` is called `current` and has `properties`; what was `current` is `old_name`, closed to everybody.
 
     One transaction: at every moment exactly one database is called `current`, and it has all its properties.
     Sessions on both are ended, again and again until `wait_s` have passed. `oids` are those of current and incoming:
-    with them the swap is safe to repeat, and never swaps another database.
+    with them the swap is safe to repeat, and never swaps another database. `last_look` is called when nobody can come
+    into either any more; what it raises leaves everything as before.
 
     Raises: StepFailed, and names, properties and openness are as before; ConnectionFailed: the OIDs then tell.
     """
@@ -209,6 +211,7 @@ def swap(
         )
     deadline = Deadline(wait_s)
     with _closed(admin, current, reopen=False), _closed(admin, incoming, reopen=False):
+        last_look()
         while True:
             _end_sessions(admin, current)
             _end_sessions(admin, incoming)

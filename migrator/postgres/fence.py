@@ -30,6 +30,7 @@ __all__ = [
     "drain",
     "intruders",
     "note",
+    "on_way_in",
     "put_up",
     "read",
     "standing",
@@ -166,13 +167,13 @@ def drain(admin: Session, database: str, *, run_id: str, timeout_s: float, grace
     deadline = Deadline(timeout_s)
     ended: set[int] = set()
     # whoever comes later than these meets the fence; a pool that keeps trying must not keep us waiting
-    on_way_in = _on_way_in(admin, database)
+    coming = on_way_in(admin, database)
     at_first = {session.pid for session in sessions.foreign(admin, database, own_run=run_id)}
     while fence.mode is not Mode.NONE:
         waited_s = deadline.waited_s
         # asked before the sessions are listed: who was on the way in is in by then, or was refused
-        on_way_in &= _on_way_in(admin, database)
-        older = [f"pid {pid} is on its way in" for pid in on_way_in] + _older(admin, database, fence)
+        coming &= on_way_in(admin, database)
+        older = [f"pid {pid} is on its way in" for pid in coming] + _older(admin, database, fence)
         here = sessions.foreign(admin, database, own_run=run_id)
         if fence.mode is Mode.READ_ONLY:
             here = [s for s in here if s.pid in at_first or (s.age_s is not None and s.age_s >= waited_s)]
@@ -235,7 +236,8 @@ def _put_back(admin: Session, database: str, fence: Fence) -> None:
     properties.put_back(admin, database, unfenced(now, fence, roles=roles))
 
 
-def _on_way_in(admin: Session, database: str) -> set[int]:
+def on_way_in(admin: Session, database: str) -> set[int]:
+    """The backends that are logging in to the database, and are not listed as its sessions yet."""
     return {int(pid or 0) for (pid,) in admin.rows(statement(_STARTING, sql.Literal(database)))}
 
 

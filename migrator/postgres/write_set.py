@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from migrator.postgres.session import Session
 
+# Large objects that are written or unlinked keep no lock: they are told by what was counted.
 # pg_identify_object reads the catalogue as it is now; a join with pg_class would, at REPEATABLE READ, miss a table
 # that another session created after this transaction began.
 QUERY = """\
@@ -18,6 +19,10 @@ WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.gran
   AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
   AND o.type IN ('table', 'materialized view', 'foreign table')
   AND (o.schema !~ '^(pg_|information_schema$)' OR o.identity = 'pg_catalog.pg_largeobject')
+UNION
+SELECT 'pg_catalog.pg_largeobject' FROM pg_catalog.pg_stat_xact_sys_tables s
+WHERE s.schemaname = 'pg_catalog' AND s.relname IN ('pg_largeobject', 'pg_largeobject_metadata')
+  AND s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0
 ORDER BY 1"""
 
 COUNTS_QUERY = """\

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from migrator.errors import MigratorError, NotProven, StepFailed
 from migrator.postgres import databases, fence, properties
+from migrator.runs import written
 from migrator.runs.record import Way
 from migrator.runs.run import Run
 
@@ -84,21 +85,24 @@ def _way_back(run: Run, old: str) -> str:
 def swap(run: Run) -> None:
     """The copy has the database's name and all that belongs to it, the standing fence too; the original is kept closed.
 
-    One transaction. Raises: StepFailed; what became of the names is then told by `is_swapped`.
+    One transaction. Raises: FenceBreached where somebody has written the original; StepFailed; what became of the
+    names is then told by `is_swapped`.
     """
     admin, facts = run.the_admin(), run.facts
     if facts.copy_name is None or facts.copy_oid is None or facts.database_oid is None:
         raise StepFailed(f"There is no copy that could take the name of {run.database}.")
     old = databases.name_of(run.id, "old")
-    databases.swap(
-        admin,
-        current=run.database,
-        incoming=facts.copy_name,
-        old_name=old,
-        properties=properties.read(admin, run.database),
-        oids=(facts.database_oid, facts.copy_oid),
-        wait_s=run.environment.limits.drain_s,
-    )
+    with written.last_look(run, lambda now: written.judge_original(run, now)) as look:
+        databases.swap(
+            admin,
+            current=run.database,
+            incoming=facts.copy_name,
+            old_name=old,
+            properties=properties.read(admin, run.database),
+            oids=(facts.database_oid, facts.copy_oid),
+            wait_s=run.environment.limits.drain_s,
+            last_look=look,
+        )
     if facts.fence_up:  # its retention counts from now, whatever becomes of the journal
         fence.note(admin, old, put_aside=run.now().isoformat())
 

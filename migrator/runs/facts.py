@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from migrator.postgres.counters import Counters
 from migrator.postgres.sequences import SequenceState
 
 
@@ -42,6 +43,7 @@ class Planned(BaseModel):
     checksum: str | None = None  # Liquibase's; None in a rollback
     always: bool = False  # runAlways: every update executes it again
     rerun: bool = False  # runAlways or runOnChange with a row in the ledger already: the row is updated, not added
+    hides_writes: bool = True  # it, or its rollback, may write rows where no lock shows it
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -119,6 +121,7 @@ class Facts(BaseModel):
     users_back: bool = False  # about to let users in: from here on nothing may be compared or put back any more
     fence_lost: bool = False  # somebody else took the fence down: others may have written since the backup
     fence: str | None = None  # its description, for the case that the changelog overwrites the database's comment
+    counters: Counters | None = None  # what the server had counted behind the fence; without one, before the change
     # copy
     copy_name: str | None = None  # of the database that is worked on instead of the original
     copy_oid: int | None = None  # known before it is made, where the server can be told one
@@ -136,6 +139,10 @@ class Facts(BaseModel):
     backup_id: str | None = None
     server_snapshot: str | None = None  # of RDS, asked for by this run
     server_backup_id: str | None = None  # of the manifest of what RDS keeps
+    # apply, and the way back
+    writes_known: bool = False  # the record's write set is all that this run's own transactions have written
+    changed: list[str] = Field(default_factory=list)  # those tables of it of which rows were counted
+    unclear: list[str] = Field(default_factory=list)  # written by an attempt that was rolled back, or by somebody else
     # apply
     applied: int = 0  # segments whose changesets are done
     moving: str | None = None  # the backfill at work, and no changeset since: a run killed now may carry on
@@ -151,6 +158,8 @@ class Facts(BaseModel):
     breaches: list[str] = Field(default_factory=list)  # who came, or wrote, in spite of the fence
     # the way back
     going_back: bool = False  # decided: whoever takes over goes back too
+    kept_warning: str | None = None  # of a restore: what a person has to compare, and what was not proven of it
+    kept_unproven: str | None = None
     side_name: str | None = None
     side_oid: int | None = None
     restored: bool = False

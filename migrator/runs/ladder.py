@@ -21,7 +21,7 @@ from migrator.liquibase import ledger
 from migrator.plans import impact
 from migrator.postgres import databases, sequences, sessions, soundness
 from migrator.postgres.transactions import statement
-from migrator.runs import bluegreen, liquibase_session, moving, restore, segments, state
+from migrator.runs import bluegreen, liquibase_session, moving, restore, segments, state, written
 from migrator.runs.facts import sequences_of
 from migrator.runs.record import Outcome, Way
 from migrator.runs.run import Run
@@ -155,6 +155,8 @@ def _drop_copy(run: Run) -> None:
         )
     bluegreen.drop(run)
     bluegreen.prove_untouched(run)
+    if run.facts.breaches:
+        run.not_proven(f"Nobody else wrote {run.database}, which has what they wrote: {'; '.join(run.facts.breaches)}.")
     if run.facts.ledger_read:
         _prove_ledger_without(run)
 
@@ -223,18 +225,17 @@ def _roll_back(run: Run) -> str | None:
         return f"after the rollback {differences[0]}" + (
             f" (and {len(differences) - 1} more)" if differences[1:] else ""
         )
-    unseen = state.written_but_not_compared(run, run.facts.written)
-    if unseen and _may_have_changed_rows(run, executed):
+    unseen = written.uncompared(run)
+    if unseen:
         return (
-            f"after the rollback the rows of {', '.join(unseen[:3])} cannot be compared: they were not hashed before "
-            f"(proof {run.record.proof.level})"
+            f"after the rollback the rows of {', '.join(unseen[:3])}{' ...' if unseen[3:] else ''} cannot be compared: "
+            f"they were not hashed before (proof {run.record.proof.level}), and may have been written"
         )
-    if run.facts.fingerprinted is not None:
-        run.not_proven(f"Rows of other tables than those {len(run.facts.fingerprinted)} that were hashed before.")
+    written.tell_uncompared(run)
     undone = count(executed, "changeset")
     others = run.record.proof.others_wrote
     but = f", but for the rows of {', '.join(others)}" if others else ""
-    run.prove(f"Liquibase rolled back {undone}; schema and rows are what they were ({state.scope(run)}){but}.")
+    run.prove(f"Liquibase rolled back {undone}; {state.unchanged(run)}{but}.")
     return None
 
 
@@ -246,24 +247,15 @@ def _undo_segments(run: Run) -> None:
     moves = {} if run.undoes else {one.name: one.after for one in run.facts.backfills}
     for segment in segments.back(done, moves):
         if segment.changesets:
-            with liquibase_session.opened(run, mode="stepwise") as liquibase:
+            with liquibase_session.opened(run, mode="stepwise") as liquibase, written.observed(run) as note:
                 liquibase.rollback_count(
                     run.record.changelog,
                     len(segment.changesets),
                     timeout_s=run.environment.limits.migration_timeout_s,
+                    on_event=note,
                 )
         for name in segment.moves:
             moving.undo(run, moving.planned(run, name))
-
-
-def _may_have_changed_rows(run: Run, executed: int) -> bool:
-    """Whether something was committed, or may have been: not where the first changeset failed by itself."""
-    code = run.record.error.code if run.record.error is not None else None
-    done = "rolled_back" if run.undoes else "executed"
-    running = any(changeset.status in {done, "running"} for changeset in run.record.changesets)
-    first = {"required", "verified" if run.undoes else "pending"}  # what its backfills are before it does something
-    running = running or any(one.state not in first for one in run.record.backfills)
-    return executed > 0 or running or code in {"interrupted", "worker_gone", "timeout"}
 
 
 _TAKEN_BACK = {"undoing", "undone"}

@@ -108,7 +108,7 @@ class Planning:
             self.obstacles += obstacles.of_reading(target, read)
             passing = obstacles.passes_the_fence(admin, run.database, mode=mode, user=run.login.user)
             if passing is not None:
-                run.not_proven(f"{passing} None of them was seen while it stood, unless this report says so.")
+                run.not_proven(passing)
         if "dump" in kinds:
             with self.noting():
                 stores.tools(run)
@@ -180,6 +180,7 @@ class Planning:
                 checksum=c.checksum if isinstance(c, Changeset) else None,
                 always=isinstance(c, Changeset) and c.run_always,
                 rerun=not run.undoes and (c.path, c.id, c.author) in had,
+                hides_writes=_hides_writes(c),
             )
             for c in changesets
         ]
@@ -288,6 +289,14 @@ class Planning:
         """The error is something that stands in a run's way."""
         remedy = error.hint or "see the message: a run would end there too"
         self.obstacles.append(Obstacle(what=error.message.rstrip("."), remedy=remedy.rstrip(".")))
+
+
+def _hides_writes(changeset: Changeset | Undoable) -> bool:
+    if isinstance(changeset, Undoable):
+        return impact.hides_writes(changeset.statements, in_transaction=changeset.run_in_transaction)
+    undone_unseen = changeset.has_rollback and not changeset.rollback and not changeset.run_in_transaction
+    statements = (*changeset.statements, *changeset.rollback) if changeset.statements else ()
+    return undone_unseen or impact.hides_writes(statements, in_transaction=changeset.run_in_transaction)
 
 
 def too_long(run: Run, found: Estimate) -> Refused | None:

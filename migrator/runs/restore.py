@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from migrator.config.store import is_s3
-from migrator.errors import MigratorError, NotProven, Refused, StepFailed
+from migrator.errors import FenceBreached, MigratorError, NotProven, Refused, StepFailed
 from migrator.postgres import databases, fence, properties
-from migrator.runs import state, stores
+from migrator.runs import state, stores, written
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
+from migrator.runs.words import count
+
+_SIDE = "The restored backup stands beside as "
+_SHOWN = 8
 
 
 def may_restore(run: Run, *, ask: bool = True) -> str | None:
@@ -62,6 +68,9 @@ def restore_and_swap(run: Run, *, because: str) -> None:
 
     Raises: NotProven; the original still bears its name then.
     """
+    failed = written.read(run)
+    if may_restore(run, ask=False) is None:
+        written.somebody_elses(run, failed)  # a breach then
     refusal = may_restore(run)
     if refusal is not None:
         raise NotProven(
@@ -76,6 +85,7 @@ def restore_and_swap(run: Run, *, because: str) -> None:
         raise NotProven(
             f"{because}, and the restore of backup {run.facts.backup_id} failed: {error.message}", hint=_runbook(run)
         ) from error
+    run.keep(f"{_SIDE}{side}, open to this run's login alone. {_drop_hint(side)}")
     if differences:
         raise NotProven(
             f"{because}, and the restored copy {side} is not what was backed up: {'; '.join(differences[:3])}.",
@@ -84,7 +94,15 @@ def restore_and_swap(run: Run, *, because: str) -> None:
     refusal = may_restore(run, ask=False)  # somebody may have come in while it was restored
     if refusal is not None:
         raise NotProven(f"{because}, and the restored copy {side} was not swapped in: {refusal}.", hint=_runbook(run))
-    _swap(run, side)
+    written.note_kept(run, failed, databases.name_of(run.id, "old"))
+    run.save()
+    try:
+        with written.last_look(run, lambda now: written.judge_failed(run, failed, now)) as look:
+            _swap(run, side, look)
+    except FenceBreached as error:
+        raise NotProven(
+            f"{because}, and the restored copy {side} was not swapped in: {error.message}", hint=_runbook(run)
+        ) from error
 
 
 def _restore_beside(run: Run) -> str:
@@ -103,13 +121,21 @@ def _restore_beside(run: Run) -> str:
     return side
 
 
-def _swap(run: Run, side: str) -> None:
+def _swap(run: Run, side: str, look: Callable[[], None]) -> None:
     """The names are swapped in one transaction; the fence goes with the name, so it stays up until it is lifted."""
     admin = run.the_admin()
     old = databases.name_of(run.id, "old")
     now = properties.read(admin, run.database)
     side_oid = run.facts.side_oid or 0
-    databases.swap(admin, current=run.database, incoming=side, old_name=old, properties=now, oids=(now.oid, side_oid))
+    databases.swap(
+        admin,
+        current=run.database,
+        incoming=side,
+        old_name=old,
+        properties=now,
+        oids=(now.oid, side_oid),
+        last_look=look,
+    )
     if not is_swapped_in(run):
         raise NotProven(f"After the swap {run.database} is not the restored copy.", hint=_runbook(run))
     note_swapped(run)
@@ -123,19 +149,42 @@ def note_swapped(run: Run) -> None:
     """The record says that the restored copy, which was compared before, bears the name; and what is kept."""
     old = databases.name_of(run.id, "old")
     kept = f"The failed database is kept as {old}, closed to everybody. {_drop_hint(old)}"
-    if kept not in run.record.kept:
-        run.record.kept.append(kept)
-    run.prove(
-        f"Backup {run.facts.backup_id} was restored beside, found equal to the state before ({state.scope(run)}), "
-        "and swapped in."
-    )
+    run.drop_kept(_SIDE)
+    run.keep(kept)
+    _tell_compared(run)
     run.facts.restored = True
     run.save()
+
+
+def _tell_compared(run: Run) -> None:
+    """What was found equal before the swap, and nothing more; and of which rows nobody can tell."""
+    facts, left_out = run.facts, state.not_hashed(run)
+    rows = count(len(facts.tables_before or {}), "table")
+    if facts.fingerprinted is None:
+        what = f"found equal to the state before ({state.scope(run)})"
+    elif facts.tables_before:
+        what = f"its schema and the rows of {rows} found equal to the state before"
+    else:
+        what = "its schema found equal to the state before"
+    run.prove(f"Backup {facts.backup_id} was restored beside, {what}, and swapped in.")
+    if facts.fingerprinted is not None and (left_out or not facts.existing):
+        shown = ", ".join(left_out[:_SHOWN]) or "all tables that the backup's manifest.json does not name"
+        more = f" and {len(left_out) - _SHOWN} more, all that the backup's manifest.json does not name"
+        run.not_proven(
+            f"Rows of {shown}{more if left_out[_SHOWN:] else ''}: they were not hashed before, so what was restored of "
+            "them was not compared. The files of the backup were."
+        )
+    if facts.kept_unproven is not None:
+        run.not_proven(facts.kept_unproven)
+    if facts.kept_warning is not None:
+        run.not_proven(facts.kept_warning)
+        run.warn(facts.kept_warning)
 
 
 def drop_side(run: Run) -> None:
     """No side database of this run is left, whole or half-made. Safe to repeat; never the one that was swapped in."""
     databases.drop(run.the_admin(), databases.name_of(run.id, "side"))
+    run.drop_kept(_SIDE)
     run.facts.side_name = run.facts.side_oid = None
 
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from migrator.errors import MigrationFailed, TransactionLost
-from migrator.runs import ladder
+from migrator.runs import ladder, written
 from migrator.runs.record import StepName, Way
 from migrator.runs.run import Run
 
@@ -43,10 +43,12 @@ class Again:
 def wait_before_retry(run: Run, again: Again) -> None:
     """The failed attempt has left nothing behind, and the next may begin.
 
-    Raises: NotProven when the rolled-back transaction is not gone.
+    Raises: NotProven when the rolled-back transaction is not gone; FenceBreached where somebody wrote meanwhile.
     """
     ladder.end_sessions(run)
     ladder.prove_rolled_back(run)
+    if again.way is not run.record.way:
+        written.begin_anew(run)
     for entry in run.record.steps:
         if entry.name in {StepName.HOLD, StepName.APPLY, StepName.VERIFY} and entry.status in {"done", "failed"}:
             entry.status = "undone"

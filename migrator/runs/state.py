@@ -13,11 +13,12 @@ from migrator.postgres.catalog import Relation
 from migrator.postgres.connect import PgSession
 from migrator.postgres.row_fingerprint import TableFingerprint
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
-from migrator.runs import inspection
+from migrator.runs import inspection, written
 from migrator.runs.facts import Facts, TableState, sequence_facts, sequences_of
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
+_SCHEMA_ALONE = "the schema is what it was"
 _COLUMN_GOES = {"drop", "rename", "type"}  # one of these stands in any SQL that takes a column away or converts it
 
 
@@ -130,18 +131,26 @@ def differences(run: Run, database: str | None = None) -> list[str]:
     return found
 
 
-def written_but_not_compared(run: Run, write_set: Sequence[str]) -> list[str]:
-    """Tables that were written and whose rows before are not known: what the proof cannot speak of."""
-    known = run.facts.tables_before or {}
-    return [name for name in write_set if name not in known]
-
-
 def scope(run: Run) -> str:
     """What a comparison covers, in words."""
     tables = count(len(set(run.facts.tables_before or {}) - set(run.record.proof.others_wrote)), "table")
     if run.facts.fingerprinted is None:
         return f"schema, {tables}, sequences and large objects"
-    return f"schema and {tables}"
+    return f"schema and {tables}" if run.facts.tables_before else "the schema alone"
+
+
+def unchanged(run: Run) -> str:
+    """What a comparison without a difference has shown, as a clause."""
+    if run.facts.fingerprinted is None:
+        return f"schema and rows are what they were ({scope(run)})"
+    rows = count(len(set(run.facts.tables_before or {}) - set(run.record.proof.others_wrote)), "table")
+    return f"the schema and the rows of {rows} are what they were" if run.facts.tables_before else _SCHEMA_ALONE
+
+
+def not_hashed(run: Run) -> list[str]:
+    """Tables that were there before, and whose rows no proof of this run can speak of."""
+    known = run.facts.tables_before or {}
+    return [name for name in run.facts.existing if name not in known and not own_tables.is_own(name)]
 
 
 def ledger_rows(facts: Facts) -> list[ledger.LedgerRow] | None:
@@ -174,6 +183,8 @@ def _excuse(run: Run, name: str) -> str | None:
     halfway = run.undoes and any(one.state == "undoing" for one in run.record.backfills)
     if name in run.facts.backfill_tables and not halfway:
         return "a backfill was taken back there, and others were writing them"
+    if name in {*run.record.write_set, *run.record.surprises} or not written.is_known(run):
+        return None
     if name not in run.facts.named and not own_tables.is_own(name):
         return "they changed while users were let in, and no changeset names it"
     return None

@@ -206,6 +206,35 @@ def test_stepwise_run_killed_between_a_change_and_its_ledger_row_is_found(
         stage.assert_as_it_was(restored=answer.code == 7)
 
 
+FAMILY = """
+create table parent (id int primary key);
+create table kid (id int primary key, parent int references parent on delete cascade);
+insert into parent values (1), (2);
+insert into kid select n, 1 + n % 2 from generate_series(1, 10) as n;
+"""
+CASCADES = """--liquibase formatted sql
+--changeset crash:1
+delete from parent where id = 1;
+--rollback insert into parent values (1);
+--changeset crash:2
+select 1;
+--rollback empty
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["changeset:2:running", "failed:verify", "title:take the changes back"])
+def test_rows_that_a_killed_run_lost_where_nothing_was_hashed_are_brought_back(
+    server: Server, crash_template: Login, tmp_path: Path, moment: str
+) -> None:
+    with staged(server, crash_template, tmp_path, prelude=FAMILY) as stage:
+        run = stage.killed(moment, "run", stage.write("cascades.sql", CASCADES), *STEPWISE, "--set", "proof=touched")
+        stage.assert_blocked(run)
+        answer = stage.migrator("resume", run, "--back")
+        assert answer.code == 7, answer.err
+        stage.assert_as_it_was(restored=True)
+
+
 @pytest.mark.parametrize("moment", ["started:lift", pytest.param("ended:lift", marks=slow)])
 def test_stepwise_run_killed_after_its_proof_is_migrated(stage: Stage, moment: str) -> None:
     run = stage.killed(moment, "run", "good.sql", *STEPWISE)

@@ -75,3 +75,25 @@ def test_a_quoted_name_keeps_its_case():
     table = Table("Order")
     assert impact.of([Text(('drop table "Order"',))], [table]).named == {table.qualified}
     assert not impact.of([Text(("drop table order",))], [table]).named
+
+
+@pytest.mark.parametrize(
+    ("statements", "in_transaction", "hides"),
+    [
+        (("update a set b = 1",), True, False),
+        (("update a set b = 1; commit; update a set b = 2",), True, True),
+        (("/* commit; */ update a set b = 'x; commit'",), True, False),
+        (("do $$ begin perform 1; end $$",), True, False),
+        ((), True, False),
+        ((), False, True),
+        (("create unique index concurrently i on a (b)", "drop index concurrently i"), False, False),
+        (("alter type mood add value 'ok'",), False, False),
+        (("alter type pair alter attribute a type text cascade",), False, True),
+        (("select tidy()",), False, True),
+        (("create index i on a (b); delete from a",), False, True),
+    ],
+)
+def test_writes_are_hidden_outside_a_transaction_and_in_one_that_a_statement_ends(
+    statements: tuple[str, ...], in_transaction: bool, hides: bool
+) -> None:
+    assert impact.hides_writes(statements, in_transaction=in_transaction) is hides

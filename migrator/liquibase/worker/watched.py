@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from migrator.liquibase.worker import connection
@@ -17,11 +18,16 @@ class WriteSet:
         self._write_set_sql = write_set_sql
         self._counts_sql = counts_sql
         self._baseline: dict[str, Counts] = {}
+        self._tell: Callable[[], None] = lambda: None
         self.tables: set[str] = set()
         self.counts: dict[str, Counts] = {}
 
-    def start(self) -> None:
-        """Nothing is known as written; what the server has counted before now is not ours."""
+    def start(self, tell: Callable[[], None] = lambda: None) -> None:
+        """Nothing is known as written; what the server has counted before now is not ours.
+
+        `tell` is called before each commit, when what it commits is known.
+        """
+        self._tell = tell
         self.tables = set()
         self.counts = {}
         self._baseline = self._counted()
@@ -47,6 +53,10 @@ class WriteSet:
             if total != Counts():
                 self.counts[name] = total
             self._baseline[name] = now
+
+    def tell(self) -> None:
+        """Who asked for it has heard what is known."""
+        self._tell()
 
     def _counted(self) -> dict[str, Counts]:
         _, found = connection.rows(self._real, self._counts_sql)
@@ -89,6 +99,7 @@ class WatchedConnection(PassedOn):
         if not self._real.getAutoCommit() and state(self._real) == "OPEN":
             self._write_set.observe()
             self._write_set.count()
+            self._write_set.tell()
             if self._measuring is not None:
                 self._measuring.look()
             if self._can_flush:  # so that the next transaction's counts begin at zero

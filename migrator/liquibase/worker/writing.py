@@ -82,11 +82,16 @@ class Writing:
                 raise Failure("usage", "begin() comes first in held mode")
             attached.front.begin_set_up()
             return
-        attached.write_set.start()
+        attached.write_set.start(self._tell_written)
         if attached.measuring is not None:
             attached.measuring.start()
             attached.real.rollback()
             attached.measuring.forget_transaction()
+
+    def _tell_written(self) -> None:
+        """The parent knows what is about to be committed, also if nothing is heard of this process any more."""
+        seen = self._attached.write_set
+        self._emit({"kind": "wrote", "written": sorted(seen.tables), "changed": sorted(seen.counts)})
 
     def _tell_measured(self, names: dict[str, str]) -> None:
         """What the changeset has done goes to the parent, whatever becomes of the others."""

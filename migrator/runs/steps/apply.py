@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from contextlib import nullcontext
 
 from migrator.errors import MigrationFailed, Place
 from migrator.liquibase import ledger
@@ -11,7 +12,7 @@ from migrator.liquibase.session import Liquibase
 from migrator.plans import own_tables
 from migrator.postgres import fence, write_set
 from migrator.postgres.write_set import Counts
-from migrator.runs import ladder, liquibase_session, moving, pinned, segments
+from migrator.runs import ladder, liquibase_session, moving, pinned, segments, written
 from migrator.runs.record import ChangesetRecord, Outcome, StepName, TableRecord, Way
 from migrator.runs.run import Run
 from migrator.runs.segments import Segment
@@ -33,6 +34,7 @@ class ApplyStep:
         if not _carries_on(run):
             run.facts.applied, run.facts.moving = 0, None
             run.record.write_set, run.facts.unobserved = [], []
+            written.begin(run)
         if run.record.way is Way.ATOMIC:
             liquibase = liquibase_session.start(run)  # connected by the step before, its transaction open
         else:
@@ -152,16 +154,21 @@ def _require_only(updated: Updated, wanted: Set[tuple[str, str, str]]) -> None:
 
 def _change(run: Run, liquibase: Liquibase, segment: Segment, counted: int | None) -> Updated:
     timeout_s = run.environment.limits.migration_timeout_s
-    if run.undoes:
-        return liquibase.rollback_count(
-            run.undo.changelogs,
-            len(segment.changesets),
-            on_event=lambda event: _heard(run, event),
-            timeout_s=timeout_s,
-        )
-    return liquibase.update(
-        run.record.changelog, on_event=lambda event: _heard(run, event), timeout_s=timeout_s, count=counted
-    )
+    with nullcontext(_ignore) if run.record.way is Way.ATOMIC else written.observed(run) as note:
+
+        def heard(event: ChangesetEvent) -> None:
+            note(event)
+            _heard(run, event)
+
+        if run.undoes:
+            return liquibase.rollback_count(
+                run.undo.changelogs, len(segment.changesets), on_event=heard, timeout_s=timeout_s
+            )
+        return liquibase.update(run.record.changelog, on_event=heard, timeout_s=timeout_s, count=counted)
+
+
+def _ignore(_event: ChangesetEvent) -> None:
+    pass
 
 
 def _observe(run: Run, liquibase: Liquibase) -> None:

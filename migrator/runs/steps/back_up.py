@@ -16,7 +16,7 @@ from migrator.errors import StepFailed
 from migrator.failpoints import Effect, effect
 from migrator.postgres import fence
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
-from migrator.runs import server_backups, state, stores
+from migrator.runs import server_backups, state, stores, written
 from migrator.runs.dumping import Dumping
 from migrator.runs.manifest import manifest_of
 from migrator.runs.record import BackupRecord, StepName, Way
@@ -33,6 +33,7 @@ class BackUpStep:
         """The state before is known, and the dump with its manifest lies in the store.
 
         Where a copy is migrated, the dump of the original is only begun; `finish` waits for it.
+        Raises: BackupFailed, StepFailed; FenceBreached where somebody has written behind an offline fence.
         """
         dumped = run.facts.backup_id is not None or "dump" not in run.environment.backup.kinds
         again = run.facts.attempt > 1 and run.offline and run.facts.tables_before is not None and dumped
@@ -49,6 +50,7 @@ class BackUpStep:
             note = f"{of_server}; {note}"
         if not run.environment.backup.kinds:
             run.not_proven("No backup was made: backup.kinds is empty, by decision of the configuration.")
+        written.require_unwritten(run)
         return note
 
     def undo(self, run: Run) -> str | None:

@@ -9,6 +9,7 @@ from migrator.errors import MaintenanceFailed, StepFailed
 from migrator.liquibase import ledger
 from migrator.postgres import fence
 from migrator.postgres.fence import Mode
+from migrator.runs import written
 from migrator.runs.outside import notice_drift, providers
 from migrator.runs.record import StepName
 from migrator.runs.run import Run
@@ -66,6 +67,8 @@ class MaintainStep:
         if run.facts.stale_lock:
             with closing(run.session("ledger", database=run.database)) as session:
                 ledger.release(session, run.ledger_schema)
+        if mode is Mode.OFFLINE:
+            written.count_from_here(run)
         return f"{mode.value}; {drained.terminated} sessions ended"
 
     def undo(self, run: Run) -> str | None:

@@ -128,7 +128,7 @@ def _in_the_way(run: Run, found: Manifest) -> list[Obstacle]:
         ]
     passing = obstacles.passes_the_fence(admin, run.database, mode="offline", user=run.login.user)
     if passing is not None:
-        run.not_proven(f"{passing} None of them was seen while it stood, unless this report says so.")
+        run.not_proven(passing)
     if found.kind == "dump":
         stores.tools(run)
         missing += _room(run, found)
