@@ -11,21 +11,28 @@ from migrator.errors import Locked, MaintenanceFailed, MigratorError, Refused
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.models import Environment
-    from migrator.maintenance import Provider
+    from migrator.maintenance import Provider, Surroundings
     from migrator.runs.journal_entries import StoredRun
 
 
-def providers(config: Config, environment: Environment) -> list[Provider]:
-    """The environment's outside providers, in the order in which they are turned on."""
-    from migrator import maintenance
+def surroundings(config: Config, environment: Environment) -> Surroundings:
+    """What the providers know of where they work."""
+    from migrator.maintenance import Surroundings
 
-    around = maintenance.Surroundings(
+    return Surroundings(
         environment=environment.name,
         folder=config.base,
         log=config.state / "maintenance.log",
         aws=environment.aws,
         progress=output.note,
     )
+
+
+def providers(config: Config, environment: Environment) -> list[Provider]:
+    """The environment's outside providers, in the order in which they are turned on."""
+    from migrator import maintenance
+
+    around = surroundings(config, environment)
     return [maintenance.of(one, around) for one in environment.maintenance.outside]
 
 

@@ -11,7 +11,7 @@ from migrator.cli.options import AsJson, ConfigPath, Overrides, TargetUrl, envir
 from migrator.errors import Refused
 
 if TYPE_CHECKING:
-    from migrator.cli.findings import Finding
+    from migrator.cli.doctor.finding import Finding
 
 _SIGNS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 
@@ -41,18 +41,18 @@ def doctor(
     migrator doctor
     migrator doctor --env staging --env production --json
     """
-    from migrator.cli import aws_findings, findings, server_findings
+    from migrator.cli.doctor import aws, machine, server
     from migrator.reports import wording
 
     loaded = opening.configuration(config, overrides=overrides, url=url, required=False)
     environments = [loaded.environment(name) for name in env or loaded.names[: len(loaded.names) == 1]]
     groups: dict[str, list[Finding]] = {"this machine": []}
-    for finding in findings.of_machine(loaded):
+    for finding in machine.of_machine(loaded):
         _add(groups, "this machine", finding, as_json=as_json)
     for environment in environments:
-        for finding in server_findings.of_environment(environment):
+        for finding in server.of_environment(environment):
             _add(groups, environment.name, finding, as_json=as_json)
-        for finding in aws_findings.of_environment(loaded, environment):
+        for finding in aws.of_environment(loaded, environment):
             _add(groups, environment.name, finding, as_json=as_json)
     everything = [finding for group in groups.values() for finding in group]
     problems = sum(finding.status == "problem" for finding in everything)

@@ -1,11 +1,11 @@
-"""What `doctor` finds at AWS: who we are there, what is missing in the policy, and what stands in maintenance's way."""
+"""What is found at AWS: who we are there, what is missing in the policy, and what stands in maintenance's way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from migrator.cli.findings import Finding, failed
+from migrator.cli.doctor.finding import Finding, failed
 from migrator.errors import AwsFailed, MigratorError
 
 if TYPE_CHECKING:
@@ -91,14 +91,10 @@ def _permission(role: str, found: Sequence[Missing], environment: str, *, is_pro
 
 def _providers(config: Config, environment: Environment) -> Iterator[Finding]:
     from migrator import maintenance
+    from migrator.cli import outside
     from migrator.config.models import CommandProvider, FlagProvider
 
-    around = maintenance.Surroundings(
-        environment=environment.name,
-        folder=config.base,
-        log=config.state / "maintenance.log",
-        aws=environment.aws,
-    )
+    around = outside.surroundings(config, environment)
     for settings in environment.maintenance.outside:
         if isinstance(settings, (FlagProvider, CommandProvider)):
             continue

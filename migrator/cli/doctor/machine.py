@@ -1,4 +1,4 @@
-"""What `doctor` finds on this machine."""
+"""What is found on this machine."""
 
 from __future__ import annotations
 
@@ -9,33 +9,17 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from migrator.cli.doctor.finding import Finding, failed
 from migrator.errors import MigratorError
 
 if TYPE_CHECKING:
     from migrator.config.configuration import Config
     from migrator.config.services import LiquibaseSettings
 
-Status = Literal["ok", "warning", "problem"]
 _PYTHONS = ((3, 11), (3, 14))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was looked at. `remedy` is there unless the status is ok."""
-
-    name: str
-    status: Status
-    detail: str
-    remedy: str | None = None
-
-
-def failed(name: str, error: MigratorError) -> Finding:
-    """The finding that an error is."""
-    return Finding(name=name, status="problem", detail=error.message, remedy=error.hint)
 
 
 def of_machine(config: Config) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What `doctor` finds about one environment: its server, its database, its privileges and its store."""
+"""What is found about one environment: its server, its database, its privileges and its store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator.cli.findings import Finding, Status, failed
+from migrator.cli.doctor.finding import Finding, Status, failed
 from migrator.config.store import is_s3, s3_address
 from migrator.errors import MigratorError
 
