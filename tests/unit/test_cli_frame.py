@@ -15,8 +15,9 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from migrator.cli import boundary, confirm, findings, output
+from migrator.cli import boundary, confirm, output
 from migrator.cli.app import app
+from migrator.cli.doctor import machine
 from migrator.cli.status import Status, lines
 from migrator.config.load import load
 from migrator.config.login import Secret
@@ -314,7 +315,7 @@ def test_doctor_looks_at_the_keys_that_are_configured(tmp_path: Path) -> None:
 
     def found(text: str, environ: dict[str, str]) -> list[tuple[str, str]]:
         file.write_text(text)
-        return [(one.status, one.detail) for one in findings.of_machine(load(file, environ)) if one.name == "signing"]
+        return [(one.status, one.detail) for one in machine.of_machine(load(file, environ)) if one.name == "signing"]
 
     both = '[signing]\nkey = "${env:KEY}"\npublic_keys = ["*.pub"]\n'
     assert found("", {}) == []
