@@ -14,10 +14,11 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from psycopg import sql
+from pydantic import ValidationError
 
-from migrator.backfills import ledger_tables
+from migrator.backfills import ledger_rights, ledger_tables
 from migrator.backfills.definition import DECISIVE, SUFFIX, Backfill
-from migrator.backfills.ledger_tables import Tables
+from migrator.backfills.ledger_tables import TABLE, Tables
 from migrator.errors import Refused
 from migrator.failpoints import Effect, effect
 from migrator.postgres.session import Row, Session
@@ -63,15 +64,37 @@ class Entry:
         return self.state in (State.MOVED, State.VERIFIED)
 
     def backfill(self) -> Backfill:
-        """As it was when it began, without its file: enough to undo it. Raises: pydantic.ValidationError."""
-        return Backfill.model_validate({**self.definition, "file": f"{self.name}{SUFFIX}"})
+        """As it was when it began, without its file: enough to undo it.
+
+        Raises: Refused for a definition that is not what began here.
+        """
+        try:
+            found = Backfill.model_validate({**self.definition, "file": f"{self.name}{SUFFIX}"})
+        except ValidationError as error:
+            raise self._damaged() from error
+        # Of a function the text counts too, and only its file has that.
+        if found.name != self.name or (found.python is None and found.checksum != self.checksum):
+            raise self._damaged()
+        return found
+
+    def _damaged(self) -> Refused:
+        return Refused(
+            f"What the database's ledger holds of backfill {self.name} is not what its checksum says: it was changed "
+            "by hand, or by another version of migrator.",
+            hint=f"Compare the row in {TABLE} with the backfill's file; put the definition back, or delete the row.",
+            code="ledger_damaged",
+        )
 
 
 def read(session: Session, schema: str | None = None) -> dict[str, Entry]:
-    """Every backfill that has begun in this database, by name; {} where there are no tables. Raises: StepFailed."""
+    """Every backfill that has begun in this database, by name; {} where there are no tables.
+
+    Raises: Refused where others may write them, or have; StepFailed.
+    """
     tables = ledger_tables.found(session, schema)
     if tables is None:
         return {}
+    ledger_rights.refuse_open(session, tables)
     entries = [_entry(row) for row in session.rows(statement(_READ, **tables.named))]
     return {entry.name: entry for entry in entries}
 
@@ -121,7 +144,10 @@ def begin(
     One that was undone begins anew. Safe to repeat. Raises: Refused for a changed one, one that is being undone,
     and one of another table; StepFailed.
     """
-    tables = ledger_tables.created(session, schema)
+    tables = ledger_tables.found(session, schema)
+    if tables is None:
+        tables = ledger_tables.created(session, schema)
+        ledger_rights.close(session, tables)
     entry = read(session, schema).get(backfill.name)
     if entry is not None and entry.state is State.UNDOING:
         raise Refused(
