@@ -43,6 +43,7 @@ def undo(
     with closing(work.connect(ROLE)) as session:
         lock.take(session, backfill.name)
         looked = inspection.look(session, backfill)
+        _refuse_impossible(backfill, looked.problems)
         inspection.refuse(_in_the_way(backfill, looked.problems))
         table = mover.required(looked.table, backfill)
         tables = ledger_tables.required(session, work.schema)
@@ -77,6 +78,7 @@ def refuse_loss(session: Session, backfill: Backfill, schema: str | None) -> Non
     if not entry.is_complete:
         return
     problems = looked.problems
+    _refuse_impossible(backfill, problems)
     gone = [problem for problem in problems if problem.code in _MOVING_AGAIN]
     if gone:
         raise _loss(backfill, f"could not be done again ({gone[0].message.removeprefix(f'{backfill.file}: ')})")
@@ -97,6 +99,18 @@ def _in_the_way(backfill: Backfill, problems: Sequence[Problem]) -> list[Problem
     """The problems of what an undo does."""
     others = _OTHERS if backfill.undo_where is None else {*_OTHERS, "where"}
     return [problem for problem in problems if problem.code not in others]
+
+
+def _refuse_impossible(backfill: Backfill, problems: Sequence[Problem]) -> None:
+    """Raises: Refused where there is nothing to take back any more, or no way to walk through it."""
+    try:
+        inspection.refuse([one for one in _in_the_way(backfill, problems) if one.code not in _MOVING_AGAIN])
+    except Refused as error:
+        error.hint = (
+            f"{error.hint or ''} If what it moved is gone for good, let the database forget it: "
+            f"migrator backfill forget {backfill.name}"
+        ).lstrip()
+        raise
 
 
 def _loss(backfill: Backfill, why: str) -> Refused:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from migrator.backfills.definition import RESTORE, Backfill
-from migrator.backfills.ledger import State
+from migrator.backfills.ledger import Entry, State
 from migrator.backfills.mover import Moved, Progress
 from migrator.backfills.verifying import Verdict
 from migrator.reports.wording import count, duration, one_line, size
@@ -180,6 +180,11 @@ def undone(name: str, found: Undone) -> list[str]:
         return [f"{name}: its trigger is gone; no row had been moved"]
     lost = _wrapped(f"  accepted as lost: {found.loss}", 4) if found.loss else []
     return [*moved(found.moved, "undone"), *lost, "  its trigger is gone"]
+
+
+def left(entry: Entry) -> str:
+    """What it has moved, in words: 20,000 rows of public.member."""
+    return f"{count(entry.rows_done, 'row')} of {_plain(entry.table)}"
 
 
 def undone_json(found: Undone) -> Mapping[str, object]:

@@ -225,15 +225,17 @@ def _placed(one: Placed) -> Backfill:
 
 
 def _refuse_gone(run: Run, one: Placed) -> None:
-    """Raises: Refused where the changeset of one that is done was undone since, by others than this program."""
+    """Raises: Refused where the changeset of one that is done is pending: undone by others than this program, or
+    skipped before."""
     again = next((p for p in run.facts.planned if "::".join(p.key) == one.changeset), None)
     if again is None or again.rerun or again.always:
         return
     name = one.backfill.name
     raise Refused(
-        f"Backfill {name} is done in this database, but its changeset {one.changeset} is pending again: it was undone "
-        "without its backfill.",
-        hint=f"Let the ledger forget it: migrator backfill undo {name} --env {run.environment.name}",
+        f"Backfill {name} is done in this database, but its changeset {one.changeset} is pending: it was undone, or "
+        "skipped, without its backfill.",
+        hint=f"Take back what it moved: migrator backfill undo {name} --env {run.environment.name}. Where nothing of "
+        f"that is there any more: migrator backfill forget {name} --env {run.environment.name}",
         code="backfill_gone",
         place=one.backfill.place,
     )

@@ -14,7 +14,9 @@ from migrator.backfills.ledger import State
 from migrator.backfills.mover import Moved, Progress, Work
 from migrator.backfills.verifying import Verdict
 from migrator.errors import MigrationFailed, Place, Refused, StepFailed
+from migrator.liquibase import ledger as liquibase_ledger
 from migrator.liquibase.session import Liquibase
+from migrator.postgres.session import Session
 from migrator.postgres.transactions import sqlstate, statement
 from migrator.runs import due
 from migrator.runs.facts import PlannedBackfill
@@ -27,9 +29,16 @@ from migrator.runs.words import count
 def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
     """Every row was moved, in the held transaction or batch by batch, and its verify query finds nothing wrong.
 
-    Carries on where it was left; one that is verified is done. Raises: MigrationFailed; Refused; StepFailed.
+    Carries on where it was left; one that is verified is done. One whose changeset was skipped stays pending, and the
+    report says so. Raises: MigrationFailed; Refused; StepFailed.
     """
     backfill, told = due.definition(run, planned), of(run, planned.name)
+    if not _has_come(run, planned, held):
+        run.warn(
+            f"Backfill {planned.name} is still pending, because its changeset {planned.after} was skipped: the run "
+            "that executes the changeset does it."
+        )
+        return
     if _is_verified(run, planned.name, told, held):
         _tell_verified(run, backfill, told)
         return
@@ -69,6 +78,14 @@ def _tell_verified(run: Run, backfill: Backfill, told: BackfillRecord) -> None:
         f"Backfill {backfill.name}: {count(told.rows or 0, 'row')} of {backfill.table} moved; its verify query, asked "
         "in the database about every row, finds nothing wrong."
     )
+
+
+def _has_come(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> bool:
+    """Whether Liquibase's ledger holds the changeset that it follows, be it marked as ran."""
+    with ExitStack() as stack:
+        session = held or stack.enter_context(closing(run.session("backfill-capture", read_only=True)))
+        rows = liquibase_ledger.read(session, run.ledger_schema) or []
+    return any("::".join(row.key) == planned.after for row in rows)
 
 
 def _is_verified(run: Run, name: str, told: BackfillRecord, held: Liquibase | None) -> bool:
@@ -128,10 +145,12 @@ def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
     """
     backfill, told = due.definition(run, planned), of(run, planned.name)
     if held is not None:
+        _require_done(run, planned, held)
         _judge(backfill, told, verifying.ask(held, backfill))
         capture.remove_here(held, backfill.name)
     else:
         with closing(run.session("backfill-capture")) as session:
+            _require_done(run, planned, session)
             capture.remove_proven(
                 session,
                 backfill.name,
@@ -144,6 +163,17 @@ def require(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
         run.not_proven(
             f"What others wrote to {backfill.table} between the proof of backfill {backfill.name} and the lock of the "
             "changeset that requires it."
+        )
+
+
+def _require_done(run: Run, planned: PlannedBackfill, session: Session) -> None:
+    """Raises: MigrationFailed for one that was left out in this run."""
+    entry = ledger.read(session, run.ledger_schema).get(planned.name)
+    if entry is None or not entry.is_complete:
+        raise MigrationFailed(
+            f"A changeset requires backfill {planned.name}, which {'is ' + entry.state if entry else 'was not done'}.",
+            hint=f"It is done once its changeset {planned.after} is executed.",
+            code="requires",
         )
 
 

@@ -15,3 +15,4 @@ app.command(short_help="Let the batches under way end, and begin no other.")(hol
 app.command(short_help="Ask over all rows whether the end state is right.")(looking.verify)
 app.command(short_help="Take back what was moved, in batches.")(moving.undo)
 app.command(short_help="Verify once more, and catch no more writes.")(holding.finish)
+app.command(short_help="Let the database forget one that cannot be undone.")(holding.forget)

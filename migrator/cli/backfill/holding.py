@@ -1,4 +1,4 @@
-"""`migrator backfill pause` and `finish`: no batch begins for now, or what others write is caught no more."""
+"""`migrator backfill pause`, `finish` and `forget`: no batch begins, no write is caught, nothing is known any more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from migrator.cli import output
 from migrator.cli.backfill import named
 from migrator.cli.backfill.named import Name
-from migrator.cli.options import AsJson, ConfigPath, EnvironmentName, Overrides
+from migrator.cli.confirm import confirm
+from migrator.cli.options import AsJson, AssumeYes, ConfigPath, EnvironmentName, Overrides
 from migrator.errors import Refused
 
 
@@ -74,6 +75,38 @@ def finish(
         as_json=as_json,
     )
     raise typer.Exit(code)
+
+
+def forget(
+    name: Name,
+    *,
+    config: ConfigPath = None,
+    env: EnvironmentName = None,
+    overrides: Overrides = None,
+    yes: AssumeYes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let the database forget a backfill that cannot be undone any more: its columns or its table are gone.
+
+    The rows stay as they are, its trigger is removed, and it is pending again. Asks first. What can be taken back is
+    taken back by `migrator backfill undo`.
+
+    \b
+    migrator backfill forget split-name --env staging
+    """
+    from migrator.reports import backfills as views
+    from migrator.runs.byhand import backfilling
+
+    _, database = named.opened(config, env, overrides)
+    found = backfilling.known(database, name).entry
+    rows = f"{views.left(found)} moved"
+    confirm(f"{name} is {found.state} ({rows}). Leave them as they are, and forget it?", assume_yes=yes)
+    backfilling.forget(database, name)
+    output.answer(
+        {"name": name, "was": found.state.value, "rows": found.rows_done, "exit_code": 0},
+        [f"{name} is forgotten ({rows}, and left as they are); it is pending again"],
+        as_json=as_json,
+    )
 
 
 def _person() -> str:

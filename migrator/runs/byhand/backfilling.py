@@ -285,6 +285,21 @@ def finish(database: Database, backfill: Backfill) -> Verdict:
     return verdict
 
 
+def forget(database: Database, name: str) -> None:
+    """The database knows the backfill no more, and nothing of its capture is left; the rows stay as they are.
+
+    Raises: Refused; Locked; StepFailed.
+    """
+    _refuse_a_run(database)
+    _refuse_part_of_a_run(database, known(database, name).entry)
+    with closing(database.session("backfill")) as session:
+        _refuse_another(session, database, name)
+        lock.take(session, name)
+        capture.remove(session, name, lock_timeout_s=database.environment.limits.lock_timeout_s)
+        with transaction(session):
+            undoing.forget(session, database.schema, name)
+
+
 def _as_begun(backfill: Backfill, entry: Entry) -> Backfill:
     """What was done is taken back, whatever the file says by now; only its pace counts."""
     pace = Backfill.model_fields.keys() - {*DECISIVE, "after"}

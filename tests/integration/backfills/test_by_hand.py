@@ -240,8 +240,8 @@ def test_backfill_of_a_run_that_has_not_ended_is_left_to_it(project: Project) ->
     project.begun()
     with closing(Journal.open("sqlite:///.migrator/journal.db", project.folder)) as journal:
         begin(journal, "killed")
-    for command in ("run", "resume", "undo", "finish"):
-        answer = project.here(command, NAME, "--json")
+    for command in (["run"], ["resume"], ["undo"], ["finish"], ["forget", "--yes"]):
+        answer = project.here(*command, NAME, "--json")
         assert (answer.code, answer.json["error"]["code"]) == (3, "backfill_of_a_run"), answer
         assert "migrator resume killed" in answer.json["error"]["hint"]
     assert project.value("select count(first_name) from member") == 0
@@ -250,6 +250,23 @@ def test_backfill_of_a_run_that_has_not_ended_is_left_to_it(project: Project) ->
     assert (status["next_command"], status["run_has_ended"]) == ("migrator resume killed", False)
     assert "part of killed, which has not ended" in project.here("status").out
     assert project.here("pause", NAME).code == 0, "that its run heeds, too"
+
+
+def test_backfill_whose_columns_are_gone_is_forgotten(project: Project) -> None:
+    assert project.here("run", NAME).code == 0
+    project.execute("alter table member drop column first_name, drop column last_name")
+    undone = project.here("undo", NAME, "--json")
+    assert undone.code == 3
+    assert f"migrator backfill forget {NAME}" in undone.json["error"]["hint"]
+    assert project.here("forget", NAME).code == 3, "nobody said yes"
+    assert triggers(project) == 2
+    forgotten = project.here("forget", NAME, "--yes", "--json")
+    assert forgotten.code == 0, forgotten
+    assert (forgotten.json["was"], forgotten.json["rows"]) == ("verified", 300)
+    assert triggers(project) == 0
+    assert project.here("status").out == "no backfill has begun in this database\n"
+    assert project.here("forget", NAME, "--yes").code == 3
+    assert project.value("select count(name) from member") == 300
 
 
 @pytest.mark.slow

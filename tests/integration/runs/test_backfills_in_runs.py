@@ -354,3 +354,28 @@ def test_backfill_that_is_found_verified_is_told_and_proven_like_another(shop: S
     assert (told.state, told.rows, told.violations) == ("verified", shop.value("select count(*) from customer"), 0)
     assert any(one.startswith("Backfill split-name: ") for one in record.proof.proven)
     assert any("migrator backfill finish split-name" in one for one in record.kept)
+
+
+@pytest.mark.slow
+def test_backfill_of_a_changeset_that_was_skipped_waits_for_it(shop: Shop) -> None:
+    """Nothing but a later run executes the changeset, and that does the backfill, too."""
+    waits = "\n--preconditions onFail:CONTINUE\n--precondition-sql-check expectedResult:1 select count(*) from pg_class"
+    waiting = f"{waits} where relname = 'ready'{EXPAND}"
+    _backfill(shop)
+    other = "\ncreate table other (id int)\n--rollback drop table other"
+    record = shop.run(shop.sql(waiting, other))
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert _states(record) == [("split-name", "pending")]
+    assert any("still pending, because its changeset release.sql::1::ann was skipped" in one for one in record.warnings)
+    assert shop.value("select to_regclass('migrator_backfills')") is None
+
+    failed = shop.run(shop.sql(waiting, other, CONTRACT), {"way": "stepwise"})
+    assert failed.outcome is Outcome.ROLLED_BACK, (failed.error, failed.warnings)
+    assert failed.error is not None
+    assert "requires backfill split-name, which was not done" in failed.error.message
+
+    shop.execute("create table ready ()")
+    record = shop.run(shop.sql(waiting, other))
+    assert record.outcome is Outcome.MIGRATED, (record.error, record.warnings)
+    assert _states(record) == [("split-name", "verified")]
+    assert shop.value(MOVED) == shop.value("select count(*) from customer")
