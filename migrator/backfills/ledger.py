@@ -307,7 +307,7 @@ SELECT b.name, b.checksum, b.table_name, b.state, b.run_id, b.definition::text,
        coalesce(sum(r.batches) FILTER (WHERE r.phase = 'move'), 0)::text, b.total::text,
        count(r.number) FILTER (WHERE r.phase = 'move'), count(r.number) FILTER (WHERE r.phase = 'move' AND r.done),
        coalesce(sum(r.rows_done) FILTER (WHERE r.phase = 'undo'), 0)::text,
-       (SELECT json_agg(DISTINCT one)::text FROM {ranges} w, jsonb_array_elements_text(w.written) AS one
+       (SELECT json_agg(DISTINCT one)::text FROM {ranges} w, jsonb_array_elements_text(to_jsonb(w) -> 'written') AS one
         WHERE w.name = b.name AND w.phase = 'move'),
        to_json(b.started_at) #>> '{{}}', to_json(b.ended_at) #>> '{{}}', to_json(b.verified_at) #>> '{{}}',
        b.paused_because

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from migrator.errors import StepFailed
+from migrator.failpoints import Effect, effect
 from migrator.liquibase import ledger as liquibase_ledger
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
@@ -40,10 +41,11 @@ def found(session: Session, schema: str | None) -> Tables | None:
 
 
 def required(session: Session, schema: str | None) -> Tables:
-    """The two tables. Raises: StepFailed where they are not there."""
+    """The two tables, with every column that batches write. Raises: StepFailed where they are not there."""
     tables = found(session, schema)
     if tables is None:
         raise StepFailed(f"the tables {TABLE} and {RANGES} are gone", code="ledger_gone")
+    _complete(session, tables)
     return tables
 
 
@@ -71,6 +73,21 @@ def created(session: Session, schema: str | None) -> Tables:
     tables = Tables(backfills=sql.Identifier(str(there), TABLE), ranges=sql.Identifier(str(there), RANGES))
     session.execute(statement(_CREATE, **tables.named))
     return tables
+
+
+@effect(Effect.BACKFILL_LEDGER)
+def _complete(session: Session, tables: Tables) -> None:
+    """A ledger of an earlier version has what came since; it is locked only where something is missing."""
+    there = statement(
+        "SELECT FROM pg_attribute WHERE attrelid = to_regclass({}) AND attname = 'written' AND NOT attisdropped",
+        sql.Literal(tables.ranges.as_string(None)),
+    )
+    if not session.rows(there):
+        session.execute(
+            statement(
+                "ALTER TABLE {ranges} ADD COLUMN IF NOT EXISTS written jsonb NOT NULL DEFAULT '[]'", **tables.named
+            )
+        )
 
 
 _CREATE = """

@@ -21,7 +21,10 @@ def plan(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what backfills would do, and what is in their way. Only reads. Exit code 3: something is in the way.
+    """Show what backfills would do, and what is in their way. Exit code 3: something is in the way.
+
+    Changes nothing: every statement is tried with a batch without a row, in a transaction that is rolled back. The
+    module of a python function is imported.
 
     \b
     migrator backfill plan --env production

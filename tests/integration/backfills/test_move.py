@@ -272,6 +272,21 @@ def test_a_changed_file_is_refused_and_another_pace_is_not(stage: Stage) -> None
         stage.move(backfill(where="id > 7"))
 
 
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_ledger_without_a_column_that_came_later_is_read_and_carried_on(stage: Stage, back: bool) -> None:
+    stage.execute(CUSTOMERS.format(rows=50))
+    stage.move(backfill())
+    stage.execute("alter table migrator_backfill_ranges drop column written")
+    assert stage.entry().written == frozenset()
+    if back:
+        assert stage.undo(backfill()).rows == 50
+        return
+    stage.execute("update migrator_backfills set state = 'running'")
+    stage.execute("update migrator_backfill_ranges set done = false, cursor = null")
+    assert stage.move(backfill()).rows == 50
+    assert stage.entry().written == {"public.customer"}
+
+
 def test_only_one_at_a_time(stage: Stage) -> None:
     stage.execute(CUSTOMERS.format(rows=50))
     with closing(stage.session()) as other:
