@@ -18,7 +18,9 @@ def absolute(path: Path | str, base: Path) -> Path:
 def matching(patterns: Iterable[Path], base: Path, *, where: str, shown: str | None = None) -> tuple[Path, ...]:
     """The files that the patterns name, sorted within each pattern, none twice.
 
-    `shown` is how they stand in the file, where they hold references. Raises: ConfigError when one names no file: a check that is not found must not pass for one that held.
+    `shown` is how they stand in the file, where they hold references.
+
+    Raises: ConfigError when one names no file: a check that is not found must not pass for one that held.
     """
     files: dict[Path, None] = {}
     for pattern in patterns:
