@@ -12,9 +12,9 @@ from migrator.postgres import catalog, row_fingerprint, schema_fingerprint, soun
 from migrator.postgres.catalog import Relation
 from migrator.postgres.schema_fingerprint import SchemaFingerprint
 from migrator.postgres.session import Session
-from migrator.runs import inspection, rows, state, undoing
+from migrator.runs import inspection, rows, state, undoing, written
 from migrator.runs.facts import Planned
-from migrator.runs.record import StepName, TableRecord
+from migrator.runs.record import StepName, TableRecord, Way
 from migrator.runs.run import Run
 from migrator.runs.words import count
 
@@ -151,17 +151,26 @@ def _surprises(run: Run) -> list[str]:
     """Tables that were there before, that this run wrote, and that no changeset names or the checks expect."""
     existed = set(run.facts.existing)
     expected = run.environment.checks.expected_writes
+    beyond = written.beyond_the_write_set(run)
+    known = written.is_known(run) or run.record.way is Way.ATOMIC
     run.record.surprises = sorted(
         name
-        for name in run.record.write_set
+        for name in {*run.record.write_set, *(() if known else beyond)}
         if name in existed
         and name not in set(run.facts.named)
         and not own_tables.is_own(name)
         and not rows.is_expected(run, name)
     )
-    if run.facts.unobserved:
+    if known and beyond:
+        names = ", ".join(beyond)
+        run.warn(
+            f"{names}: written behind the fence, but not by what this run committed. Look who else could be there."
+        )
+        run.not_proven(f"That nobody else wrote {names} behind the fence.")
+    unseen = sorted({*run.facts.unobserved, *(() if run.record.way is Way.ATOMIC else written.hidden(run))})
+    if unseen:
         run.not_proven(
-            f"What {', '.join(run.facts.unobserved[:3])} wrote outside a transaction is not in the write set: "
+            f"What {', '.join(unseen[:3])} wrote outside a transaction is not in the write set: "
             "there was no moment to look at its locks."
         )
     elif not run.record.surprises:

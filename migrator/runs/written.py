@@ -56,11 +56,15 @@ def observed(run: Run) -> Iterator[Callable[[ChangesetEvent], None]]:
 def is_known(run: Run) -> bool:
     """Whether the record's write set is all that this run's own transactions have written, by the names before."""
     facts, record = run.facts, run.record
-    begun = {(one.path, one.id, one.author) for one in record.changesets if one.status != run.status_before}
-    hidden = any(one.hides_writes and one.key in begun for one in facts.planned)
     halfway = any(one.state in _HALFWAY for one in record.backfills)
     renamed = _NAMES_CHANGE & set(facts.words) and set(record.write_set) - set(facts.existing)
-    return facts.writes_known and not (hidden or halfway or renamed)
+    return facts.writes_known and not (hidden(run) or halfway or renamed)
+
+
+def hidden(run: Run) -> list[str]:
+    """The changesets that were begun and may have written where no lock showed it."""
+    begun = {(one.path, one.id, one.author) for one in run.record.changesets if one.status != run.status_before}
+    return ["::".join(one.key) for one in run.facts.planned if one.hides_writes and one.key in begun]
 
 
 def _heard(run: Run, event: ChangesetEvent) -> None:
@@ -97,6 +101,13 @@ def moved(run: Run, now: Counters | None = None) -> frozenset[str] | None:
         return None
     found = counters.moved(run.facts.counters, now or read(run))
     return None if found is None else _others(found)
+
+
+def beyond_the_write_set(run: Run) -> list[str]:
+    """Tables that no changeset names, and that somebody wrote behind the fence of a stepwise run, by the counters."""
+    if run.record.way is not Way.STEPWISE or not run.offline:
+        return []
+    return sorted((moved(run) or frozenset()) - LARGE_OBJECTS - {*run.record.write_set, *run.facts.named})
 
 
 def require_unwritten(run: Run) -> None:

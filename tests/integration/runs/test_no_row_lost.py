@@ -278,3 +278,33 @@ def test_an_unwritten_table_need_not_be_hashed_for_a_way_back(shop: Shop) -> Non
     assert any("counters" in one for one in record.proof.proven)
     assert not any("0 tables" in one for one in record.proof.proven)
     assert shop.dump() == before
+
+
+@slow
+def test_rows_that_a_function_takes_outside_a_transaction_are_a_surprise(family: Shop) -> None:
+    record = family.run(family.sql(CALLS_OUTSIDE), {**STEPWISE, "proof": "touched"})
+    assert record.surprises == ["public.kid"]
+    assert (record.outcome, kids(family)) == (Outcome.RESTORED, 10), record.warnings
+
+
+@slow
+def test_a_short_write_that_a_success_leaves_in_place_is_told(shop: Shop) -> None:
+    rows = beats(shop)
+    record = run_with(
+        shop, At(StepName.APPLY, writes_as(shop.login)), shop.sql(ALTERS), STEPWISE | {"proof": "touched"}
+    )
+    assert (record.error, record.outcome) == (None, Outcome.MIGRATED)
+    assert any("public.heartbeat" in one for one in record.warnings)
+    assert any("public.heartbeat" in one for one in record.proof.not_proven)
+    assert beats(shop) == rows + 1  # type: ignore[operator]
+
+
+@slow
+def test_a_first_changeset_that_was_rolled_back_whole_needs_no_restore(shop: Shop) -> None:
+    before = shop.dump()
+    record = shop.run(
+        shop.sql("\nupdate orders set total = total + 1; select 1 / 0"), {**STEPWISE, "proof": "write_set"}
+    )
+    assert (record.outcome, record.exit_code) == (Outcome.ROLLED_BACK, 6), record.warnings
+    assert any("public.orders" in one for one in record.proof.not_proven)
+    assert shop.dump() == before
