@@ -14,6 +14,7 @@ HARD, MAINTENANCE, REFUSALS = (
 )
 WAY_BACK, LOCKS, SEEN = f"{RUNS}/test_way_back.py", f"{RUNS}/test_locks.py", f"{RUNS}/test_what_is_seen.py"
 BREACHES, NO_ROW_LOST = f"{RUNS}/test_breaches.py", f"{RUNS}/test_no_row_lost.py"
+HALTED = f"{RUNS}/test_halted_restores.py"
 DUMP, FENCE, MANIFEST = "integration/test_dump.py", "integration/test_fence.py", "unit/test_manifest.py"
 SCREENING, CONFIG, SECRETS = (
     "unit/test_changelog_screening.py",
@@ -170,6 +171,7 @@ ROWS: tuple[Row, ...] = (
         *_at(MANIFEST, "every_damage_is_found_and_named", "damage_to_the_manifest_itself_is_found_without_a_key"),
         *_at(f"{RUNS}/test_backup_commands.py", "a_flipped_byte_is_found_and_named"),
         *_at(f"{RUNS}/test_backup_restore.py", "a_damaged_backup_is_found_before_anybody_is_held_off"),
+        *_at(HALTED, "a_restore_that_is_not_proven_halts_the_run"),
     ),
     _row(
         14,
@@ -459,12 +461,14 @@ ROWS: tuple[Row, ...] = (
         "Somebody connects at the rename",
         "fenced again, retried, else 9",
         *_at("integration/test_databases.py", "swap_succeeds_against_clients_that_keep_coming_back"),
+        *_at(HALTED, "a_restore_that_is_not_proven_halts_the_run"),
     ),
     _row(
         42,
         BACK,
         "The restored fingerprint differs",
         "no swap, difference shown, 9",
+        *_at(HALTED, "a_restore_that_is_not_proven_halts_the_run"),
         *_at(f"{RUNS}/test_backup_restore.py", "a_copy_that_is_not_what_was_backed_up_is_not_swapped_in"),
     ),
     _row(
