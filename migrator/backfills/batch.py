@@ -45,6 +45,7 @@ class Deed:
     statement: str | None  # None: `call` is there
     call: Callable[[Session, str], None] | None = None  # with the session and a query for the batch's keys
     keeps_rows: bool = False  # a batch that takes rows of the table away is refused
+    must_write: bool = False  # a first batch that writes nothing is refused
     selection: Selection | None = None  # a batch whose rows `where` selects no longer is refused
     place: Place
 
@@ -61,6 +62,7 @@ class Done:
     walked: int  # those that `where` leaves out counted
     full: bool  # it was as large as it was meant to be: there may be more
     written: frozenset[str]  # tables, qualified
+    writes: int | None  # rows inserted, updated and deleted there; None: the server counts none
 
 
 def proof_of(deed: Deed) -> Proof:
@@ -72,6 +74,7 @@ def proof_of(deed: Deed) -> Proof:
         tables=deed.tables,
         place=deed.place,
         keeps_rows=deed.keeps_rows,
+        must_write=deed.must_write,
     )
 
 
@@ -136,16 +139,18 @@ def _do(session: Session, deed: Deed, claim: Claim, size: int, proof: Proof) -> 
     else:
         _advance(session, deed, batch, rows=0, walked=0, done=False)
     written: frozenset[str] = frozenset()
+    writes: int | None = 0
     if rows:
-        before = proof.before(session)
+        before, noted = proof.before(session), proof.writes.before(session)
         _apply(session, deed, batch.bounds)
         proof.after(session, before, batch, is_whole=rows == walked)
         if deed.selection is not None:
             deed.selection.after(session)
         written = frozenset(name for name in write_set.read(session) if not ledger_tables.is_one(name))
+        writes = proof.note_written(session, noted, rows, written)
     if deed.call is not None:
         through()
-    return Done(rows=rows, walked=walked, full=walked >= size, written=written)
+    return Done(rows=rows, walked=walked, full=walked >= size, written=written, writes=writes)
 
 
 def _is_on(session: Session, deed: Deed) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from migrator.backfills import batch, callables, inspection, ledger, ledger_tables, lock, ranges
+from migrator.backfills import batch, callables, inspection, ledger, ledger_tables, lock, ranges, verifying
 from migrator.backfills.batch import Deed
 from migrator.backfills.definition import Backfill
 from migrator.backfills.keys import Table
-from migrator.backfills.ledger import State
+from migrator.backfills.ledger import Entry, State
 from migrator.backfills.ledger_tables import Tables
 from migrator.backfills.pace import Pace, Tally
 from migrator.backfills.ranges import Phase
@@ -26,6 +26,10 @@ from migrator.postgres.statement import single
 from migrator.postgres.transactions import transaction
 
 ROLE = "backfill"
+TELLS_NOTHING = (
+    "verify found nothing before the first batch either: it cannot tell moved rows from unmoved ones, or they were all "
+    "right already"
+)
 _TELL_S = 0.2
 
 
@@ -59,6 +63,8 @@ class Moved:
     waited_s: float
     max_lag_bytes: int | None
     written: frozenset[str]  # tables that batches wrote, qualified
+    writes: int | None  # rows that they inserted, updated and deleted there; None: the server counts none
+    tells_nothing: bool = False  # verify found nothing before the first batch either
 
 
 def move(
@@ -85,6 +91,8 @@ def move(
                 ranges.note(session, tables, backfill.name, ranges.split(session, table, backfill.jobs))
         tally = Tally(walked_before=entry.rows_walked, total=entry.total)
         deed = deed_of(backfill, table, ledger_tables.required(session, work.schema), phase="move")
+        with verifying.reading(session):
+            deed = replace(deed, must_write=_tells_nothing(session, backfill, entry))
         moved = carry_out(session, backfill, deed, work, tally, on_progress=on_progress, check=check)
         if not entry.is_complete:
             ledger.change(session, work.schema, backfill.name, State.MOVED, only_from=[State.RUNNING])
@@ -106,17 +114,18 @@ def move_inside(backfill: Backfill, session: Session, schema: str | None, *, run
         ranges.note(session, tables, backfill.name, ranges.split(session, table, 1))
     tally = Tally(walked_before=entry.rows_walked, total=entry.total)
     deed = deed_of(backfill, table, tables, phase="move")
+    deed = replace(deed, must_write=_tells_nothing(session, backfill, entry))
     pace, proof = Pace(target_s=backfill.target_batch_s, size=backfill.batch_rows), batch.proof_of(deed)
     while True:
         begun = time.monotonic()
         done = batch.inside(session, deed, pace.size, proof)
         if done is None:
             break
-        tally.add(rows=done.rows, walked=done.walked, written=done.written)
+        tally.add(rows=done.rows, walked=done.walked, written=done.written, writes=done.writes)
         pace.took(time.monotonic() - begun, full=done.full)
     if not entry.is_complete:
         ledger.change(session, schema, backfill.name, State.MOVED, only_from=[State.RUNNING])
-    return _moved(backfill, tally, duration_s=time.monotonic() - start)
+    return _moved(deed, tally, duration_s=time.monotonic() - start)
 
 
 def carry_out(
@@ -156,7 +165,7 @@ def carry_out(
             check()
     tell()
     return _moved(
-        backfill,
+        deed,
         tally,
         duration_s=time.monotonic() - start,
         waited_s=throttle.waited_s,
@@ -199,8 +208,13 @@ def required(table: Table | None, backfill: Backfill) -> Table:
     return table
 
 
+def _tells_nothing(session: Session, backfill: Backfill, entry: Entry) -> bool:
+    """Whether `verify` finds nothing before the first batch: then it cannot tell what is moved from what is not."""
+    return not entry.rows_walked and not entry.is_complete and not verifying.finds_any(session, backfill)
+
+
 def _moved(
-    backfill: Backfill,
+    deed: Deed,
     tally: Tally,
     *,
     duration_s: float,
@@ -208,11 +222,13 @@ def _moved(
     max_lag_bytes: int | None = None,
 ) -> Moved:
     return Moved(
-        name=backfill.name,
+        name=deed.name,
         rows=tally.rows,
         batches=tally.batches,
         duration_s=duration_s,
         waited_s=waited_s,
         max_lag_bytes=max_lag_bytes,
         written=frozenset(tally.written),
+        writes=tally.writes,
+        tells_nothing=deed.must_write and tally.rows > 0,
     )

@@ -46,17 +46,19 @@ class Tally:
     batches: int = 0
     walked: int = 0
     written: set[str] = field(default_factory=set)
+    writes: int | None = 0  # rows of these tables; None: the server counts none
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._recent: deque[tuple[float, int]] = deque([(self.clock(), 0)])
 
-    def add(self, *, rows: int, walked: int, written: frozenset[str]) -> None:
+    def add(self, *, rows: int, walked: int, written: frozenset[str], writes: int | None) -> None:
         with self._lock:
             self.rows += rows
             self.walked += walked
             self.batches += 1 if walked else 0
             self.written |= written
+            self.writes = None if self.writes is None or writes is None else self.writes + writes
             now = self.clock()
             self._recent.append((now, self.walked))
             while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:

@@ -14,6 +14,7 @@ from psycopg import sql
 from migrator.backfills.keys import Bounds, Table
 from migrator.backfills.ledger_tables import Tables
 from migrator.backfills.ranges import Phase
+from migrator.backfills.writes import Writes
 from migrator.errors import MigrationFailed, Place
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
@@ -51,6 +52,8 @@ class Proof:
     tables: Tables
     place: Place
     keeps_rows: bool  # an undo walks through the rows: none may go
+    must_write: bool = False  # the first batch: verify, which found nothing before it, would not tell if it did not
+    writes: Writes = field(default_factory=Writes, init=False)
     _proven: int = field(default=0, init=False)
 
     def before(self, session: Session) -> Counted:
@@ -99,6 +102,22 @@ class Proof:
         if changed > mine + gone or not now.is_on:
             self._look_for_others(session, batch, changed - mine - gone if now.is_on else None)
         self._proven += 1
+
+    def note_written(self, session: Session, before: int, rows: int, written: frozenset[str]) -> int | None:
+        """How many rows the batch wrote to these tables; None: the server counts none.
+
+        `before`: of `writes`; `rows`: of the batch. Raises: MigrationFailed where it was to write some, and did not.
+        """
+        number = self.writes.after(session, before, written)
+        if self.must_write and number is not None and self.writes.total == 0:
+            raise self._refusal(
+                f"the statement wrote nothing at all for the first {'row' if rows == 1 else f'{rows} rows'}, and verify"
+                " found nothing before that: either every row is right already, or neither of them meets the rows",
+                "Correct what the statement joins by; and let verify find a row that is not moved, by IS DISTINCT FROM:"
+                " <> is not true of a null. Where every row is right, let the statement write it all the same.",
+                "backfill_writes_nothing",
+            )
+        return number
 
     def _of_range(self, session: Session, batch: Claim) -> int:
         """How many rows between the batch's bounds were written since the range was."""

@@ -33,7 +33,7 @@ def verify(session: Session, backfill: Backfill, schema: str | None) -> Verdict:
     One that was verified and is found wrong is `moved` again. For a session without an open transaction.
     Raises: StepFailed.
     """
-    with _reading(session):
+    with reading(session):
         verdict = ask(session, backfill)
     note(session, backfill, schema, verdict)
     return verdict
@@ -68,8 +68,21 @@ def ask(session: Session, backfill: Backfill) -> Verdict:
     )
 
 
+def finds_any(session: Session, backfill: Backfill) -> bool:
+    """Whether `verify` finds anything now, as soon as it finds one. In whatever transaction is open.
+
+    Raises: StepFailed.
+    """
+    text = statement(
+        "SELECT EXISTS (SELECT FROM (\n{}\n) AS violation)::text",
+        sql.SQL(single(backfill.verify, first_words=READING)),
+    )
+    return session.rows(text) == [("true",)]
+
+
 @contextmanager
-def _reading(session: Session) -> Iterator[None]:
+def reading(session: Session) -> Iterator[None]:
+    """The block is in a transaction that sees one moment, and writes nothing."""
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
         yield

@@ -109,7 +109,7 @@ class Workers:
                 return
             if isinstance(done, Done):
                 pace.took(time.monotonic() - begun, full=done.full)
-                self._tally.add(rows=done.rows, walked=done.walked, written=done.written)
+                self._tally.add(rows=done.rows, walked=done.walked, written=done.written, writes=done.writes)
 
     def _one(self, session: PgSession, pace: Pace, proof: Proof) -> Done | batch.Nothing | None:
         """None: it is to be tried again. Raises: MigrationFailed; StepFailed."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from migrator.backfills.definition import RESTORE, Backfill
 from migrator.backfills.ledger import Entry, State
-from migrator.backfills.mover import Moved, Progress
+from migrator.backfills.mover import TELLS_NOTHING, Moved, Progress
 from migrator.backfills.verifying import Verdict
 from migrator.reports.wording import count, duration, one_line, size
 from migrator.runs.byhand.backfilling import Done, Planned, Standing, Undone
@@ -155,6 +155,8 @@ def done(found: Done, *, env: str) -> list[str]:
     """What `run` did, and found."""
     lines = moved(found.moved, "moved") if found.moved is not None else [f"{found.backfill.name}: nothing was left"]
     lines += verdict(found.backfill.name, found.verdict)
+    if found.moved is not None and found.moved.tells_nothing:
+        lines += _wrapped(f"  warning: {TELLS_NOTHING}", 4)
     if found.captured and not found.verdict.violations:
         lines += [
             f"  its trigger stays on {found.backfill.table} until the contract, or until:",
@@ -195,6 +197,8 @@ def moved(found: Moved, what: str) -> list[str]:
     rate = found.rows / found.duration_s if found.duration_s else 0.0
     text = f"{found.name}: {count(found.rows, 'row')} {what} in {duration(found.duration_s)}"
     lines = [text + f" ({count(found.batches, 'batch', 'batches')}, {rate:,.0f} rows/s)"]
+    if found.writes is not None and found.writes != found.rows:
+        lines.append(f"  that wrote {count(found.writes, 'row')}")
     if found.waited_s >= 0.1:
         lines.append(f"  held back for {duration(found.waited_s)} of it")
     if found.max_lag_bytes is not None:
@@ -210,6 +214,8 @@ def moved_json(found: Moved) -> dict[str, object]:
         "waited_s": round(found.waited_s, 3),
         "max_lag_bytes": found.max_lag_bytes,
         "written": sorted(found.written),
+        "rows_written": found.writes,
+        "verify_tells_nothing": found.tells_nothing,
     }
 
 

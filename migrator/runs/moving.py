@@ -45,7 +45,8 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
     told.state = "running"
     run.reporter.backfill(told)
     if held is not None:
-        _note(told, mover.move_inside(backfill, held, run.ledger_schema, run_id=run.id))
+        moved = mover.move_inside(backfill, held, run.ledger_schema, run_id=run.id)
+        _note(told, moved)
         verdict = verifying.ask(held, backfill)
         verifying.note(held, backfill, run.ledger_schema, verdict)
     else:
@@ -62,6 +63,9 @@ def move(run: Run, planned: PlannedBackfill, held: Liquibase | None) -> None:
             run.save()
             verdict = verifying.verify(session, backfill, run.ledger_schema)
     _judge(backfill, told, verdict)
+    if moved.tells_nothing:
+        written = "" if moved.writes is None else f" {count(moved.writes, 'row')} written."
+        run.warn(f"Backfill {backfill.name}: {mover.TELLS_NOTHING}.{written}")
     _tell_verified(run, backfill, told)
 
 
@@ -76,7 +80,7 @@ def _tell_verified(run: Run, backfill: Backfill, told: BackfillRecord) -> None:
         )
     run.prove(
         f"Backfill {backfill.name}: {count(told.rows or 0, 'row')} of {backfill.table} moved; its verify query, asked "
-        "in the database about every row, finds nothing wrong."
+        "in the database about every row, finds nothing."
     )
 
 

@@ -128,14 +128,19 @@ def test_result_tells_violations_before_it_tells_what_to_do() -> None:
         waited_s=0.5,
         max_lag_bytes=1000,
         written=frozenset({"public.member"}),
+        writes=1990,
+        tells_nothing=True,
     )
     clean = Verdict(violations=0, sample=(), seconds=0.1)
     done = Done(backfill=BACKFILL, moved=moved, verdict=clean, captured=True)
     assert views.done(done, env="prod") == [
         "split-name: 2,000 rows moved in 2.0 s (4 batches, 1,000 rows/s)",
+        "  that wrote 1,990 rows",
         "  held back for 0.5 s of it",
         "  largest replication lag: 1.0 kB",
         "split-name: verified, no violation (0.1 s)",
+        "  warning: verify found nothing before the first batch either: it cannot tell",
+        "    moved rows from unmoved ones, or they were all right already",
         "  its trigger stays on member until the contract, or until:",
         "  migrator backfill finish split-name --env prod",
     ]

@@ -171,7 +171,7 @@ def test_rate_is_that_of_late_and_the_rest_follows_from_it() -> None:
     tally = Tally(walked_before=1000, total=4000, clock=lambda: now[0])
     for second in range(1, 31):
         now[0] = second
-        tally.add(rows=1, walked=10 if second < 15 else 50, written=frozenset())
+        tally.add(rows=1, walked=10 if second < 15 else 50, written=frozenset(), writes=1)
     assert tally.rate == pytest.approx(50)
     assert tally.eta_s == pytest.approx((4000 - 1000 - 14 * 10 - 16 * 50) / 50)
     assert (tally.rows, tally.batches) == (30, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,43 @@ def test_a_statement_that_moves_rows_to_another_partition_changes_their_key(stag
     with pytest.raises(MigrationFailed, match="puts rows into"):
         stage.move(moving)
     assert stage.value("select count(*) from item_a") == "100"
+
+
+NOTHING = {
+    "one that writes nothing": "update customer c set first_name = 'x' from batch b where c.id = -b.id",
+    "a function that writes nothing": None,
+}
+
+
+@pytest.mark.parametrize("kind", [next(iter(NOTHING)), pytest.param([*NOTHING][1], marks=pytest.mark.slow)])
+def test_a_statement_that_writes_nothing_is_refused_where_verify_would_not_tell(
+    stage: Stage, tmp_path: Path, kind: str
+) -> None:
+    stage.write(tmp_path, "names.py", "def nothing(connection, keys):\n    pass\n")
+    deaf = "select id from customer where first_name <> split_part(name, ' ', 1)"
+    idle = backfill(
+        statement=NOTHING[kind],
+        python=None if NOTHING[kind] else "names:nothing",
+        file=tmp_path / "a.backfill.toml",
+        verify=deaf,
+    )
+    with pytest.raises(
+        MigrationFailed, match="wrote nothing at all for the first 100 rows, and verify found"
+    ) as caught:
+        stage.move(idle)
+    assert caught.value.code == "backfill_writes_nothing"
+    assert stage.entry().rows_done == 0
+
+
+def test_a_verify_that_tells_nothing_is_told_with_what_was_written(stage: Stage) -> None:
+    deaf = backfill(verify="select id from customer where first_name <> split_part(name, ' ', 1)")
+    moved = stage.move(deaf)
+    assert (moved.rows, moved.writes, moved.tells_nothing) == (300, 300, True)
+    half = backfill(
+        name="half",
+        statement="update customer c set first_name = 'x' from batch b where c.id = b.id and c.id % 2 = 0",
+        verify="select id from customer where first_name <> 'x' and id % 2 = 0",
+        jobs=1,
+    )
+    moved = stage.move(half)
+    assert (moved.rows, moved.writes, moved.tells_nothing) == (300, 150, False)
