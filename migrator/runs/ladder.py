@@ -65,6 +65,7 @@ def go_back(run: Run) -> Outcome:
     if why is None:
         return _reached(run, Outcome.ROLLED_BACK)
     run.warn(f"Rolling back by changeset was not enough: {why}")
+    end_sessions(run)
     restore.restore_and_swap(run, because=why)
     return _reached(run, Outcome.RESTORED)
 
@@ -225,6 +226,7 @@ def _roll_back(run: Run) -> str | None:
         return f"after the rollback {differences[0]}" + (
             f" (and {len(differences) - 1} more)" if differences[1:] else ""
         )
+    end_sessions(run)  # the last that they have counted is with the server then
     unseen = written.uncompared(run)
     if unseen:
         return (

@@ -229,12 +229,12 @@ def note_kept(run: Run, now: Counters, kept: str) -> None:
     if unnamed:
         facts.kept_warning = (
             f"{_several(unnamed)} changed in the failed database, and no changeset names it: a function of the "
-            f"migration wrote there, or somebody behind the fence. {_comparison(run, unnamed[0], kept)}"
+            f"migration wrote there, or somebody behind the fence. {_comparison(run, unnamed, kept)}"
         )
     if names:
         facts.kept_unproven = (
             f"That nobody else wrote {_several(names)} behind the fence while the migration did: {kept} alone would "
-            f"have such rows. {_comparison(run, names[0], kept)}"
+            f"have such rows. {_comparison(run, names, kept)}"
         )
 
 
@@ -361,7 +361,8 @@ def _several(names: Collection[str]) -> str:
     return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if shown[_SHOWN:] else "")
 
 
-def _comparison(run: Run, name: str, kept: str) -> str:
+def _comparison(run: Run, names: Collection[str], kept: str) -> str:
+    name = next((one for one in names if one not in LARGE_OBJECTS), "pg_catalog.pg_largeobject")
     return (
         f'To compare: ALTER DATABASE "{kept}" ALLOW_CONNECTIONS true; then diff '
         f"<(pg_dump -a -t '{name}' {kept} | sort) <(pg_dump -a -t '{name}' {run.database} | sort)"
