@@ -18,6 +18,20 @@ def close(session: Session, tables: Tables) -> None:
             session.execute(f"REVOKE {_WRITING}, REFERENCES ON TABLE {table.as_string(None)} FROM {grantee}")
 
 
+def close_again(session: Session, tables: Tables) -> list[str]:
+    """As `close`, for tables that a GRANT has opened since, where they are this login's. Who could write them.
+
+    Raises: StepFailed.
+    """
+    found = []
+    for table in (tables.backfills, tables.ranges):
+        for (writers,) in session.rows(statement(_OPEN, table=_oid(table), writing=sql.Literal(_WRITING))):
+            if writers is not None:
+                session.execute(f"REVOKE {_WRITING} ON TABLE {table.as_string(None)} FROM {writers}")
+                found.append(f"{table.as_string(None)} by {writers}")
+    return found
+
+
 def refuse_open(session: Session, tables: Tables) -> None:
     """What the tables hold was written by logins that are trusted with it. Raises: Refused, with the remedy."""
     for table in (tables.backfills, tables.ranges):
@@ -57,19 +71,25 @@ WHERE c.oid = {{}}::regclass AND a.grantee <> c.relowner
 # Trusted as owners are superusers, every role that this login is a member of, and who owns the database or Liquibase's
 # ledger beside; as grantees no groups, which may have other members.
 _TRUSTED = "(SELECT r.rolsuper OR pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_roles AS r WHERE r.oid = {})"
+_WRITERS = f"""(
+SELECT string_agg(DISTINCT {_NAMED}, ', ')
+FROM (SELECT * FROM aclexplode(c.relacl)
+      UNION ALL
+      SELECT x.* FROM pg_attribute AS f CROSS JOIN aclexplode(f.attacl) AS x WHERE f.attrelid = c.oid) AS a
+WHERE a.privilege_type = ANY (string_to_array({{writing}}, ', ')) AND a.grantee <> c.relowner
+      AND NOT EXISTS (SELECT FROM pg_roles AS r
+                      WHERE r.oid = a.grantee AND (r.rolsuper OR r.rolname IN (session_user, current_user))))
+"""  # noqa: S608 (a constant of this module)
+_OPEN = f"""
+SELECT {_WRITERS} FROM pg_class AS c WHERE c.oid = {{table}}::regclass AND pg_has_role(c.relowner, 'USAGE')
+"""  # noqa: S608 (a constant of this module)
 _OTHERS = f"""
 SELECT CASE WHEN NOT {_TRUSTED.format("c.relowner")}
                  AND c.relowner <> (SELECT datdba FROM pg_database WHERE datname = current_database())
                  AND NOT EXISTS (SELECT FROM pg_class AS l WHERE l.relnamespace = c.relnamespace
                                  AND lower(l.relname) = {{ledger}} AND l.relowner = c.relowner)
             THEN quote_ident(pg_get_userbyid(c.relowner)) END,
-       (SELECT string_agg(DISTINCT {_NAMED}, ', ')
-        FROM (SELECT * FROM aclexplode(c.relacl)
-              UNION ALL
-              SELECT x.* FROM pg_attribute AS f CROSS JOIN aclexplode(f.attacl) AS x WHERE f.attrelid = c.oid) AS a
-        WHERE a.privilege_type = ANY (string_to_array({{writing}}, ', ')) AND a.grantee <> c.relowner
-              AND NOT EXISTS (SELECT FROM pg_roles AS r
-                              WHERE r.oid = a.grantee AND (r.rolsuper OR r.rolname IN (session_user, current_user)))),
+       {_WRITERS},
        (SELECT string_agg(quote_ident(t.tgname), ', ')
         FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND NOT {_TRUSTED.format("p.proowner")}),

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 from psycopg import sql
 
-from migrator.backfills import capture, ledger, mover, undoing, verifying
+from migrator.backfills import capture, ledger, ledger_rights, ledger_tables, mover, undoing, verifying
 from migrator.backfills.definition import Backfill
 from migrator.backfills.ledger import State
 from migrator.backfills.mover import Moved, Progress, Work
@@ -107,6 +107,22 @@ def _is_verified(run: Run, name: str, told: BackfillRecord, held: Liquibase | No
     told.rows, told.batches, told.violations = entry.rows_done, entry.batches, 0
     run.record.write_set = sorted({*run.record.write_set, *entry.written})
     return True
+
+
+def close_ledger(run: Run, held: Liquibase | None) -> None:
+    """Nobody else may write the backfills' ledger, though a changeset granted rights on all tables.
+
+    Raises: StepFailed.
+    """
+    with ExitStack() as stack:
+        session = held or stack.enter_context(closing(run.session("ledger")))
+        tables = ledger_tables.found(session, run.ledger_schema)
+        opened = ledger_rights.close_again(session, tables) if tables is not None else []
+    if opened:
+        run.warn(
+            f"A changeset let others write the backfills' ledger ({', '.join(opened)}): that was taken back. A GRANT "
+            "on all tables of a schema includes it."
+        )
 
 
 def keep_writers_off(run: Run, held: Liquibase) -> None:

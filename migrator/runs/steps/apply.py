@@ -106,6 +106,8 @@ def _carry_out(run: Run, held: Liquibase | None, found: Sequence[Segment], numbe
     for name in found[number].requires:
         moving.require(run, moving.planned(run, name), held)
     _execute(run, liquibase, found, number)
+    if not run.undoes:
+        moving.close_ledger(run, held)
 
 
 def _move(run: Run, name: str, held: Liquibase | None) -> None:

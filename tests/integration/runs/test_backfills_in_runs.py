@@ -42,6 +42,19 @@ def _backfill(shop: Shop, text: str = BACKFILL, **changed: str) -> None:
     shop.write("split-name.backfill.toml", text + "".join(f"{key} = {value}\n" for key, value in changed.items()))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [Way.ATOMIC, Way.STEPWISE])
+def test_changeset_that_grants_rights_on_all_tables_does_not_open_the_ledger(shop: Shop, way: Way) -> None:
+    _backfill(shop)
+    assert shop.run(shop.sql(EXPAND)).outcome is Outcome.MIGRATED
+    grant = "\ngrant select, insert, update, delete on all tables in schema public to app\n--rollback select 1"
+    record = shop.run(shop.sql(EXPAND, grant), {"way": way.value})
+    assert (record.outcome, record.way) == (Outcome.MIGRATED, way), (record.error, record.warnings)
+    assert any("let others write the backfills' ledger" in warning for warning in record.warnings)
+    assert shop.value("select has_table_privilege('app', 'migrator_backfills', 'INSERT, UPDATE, DELETE')") is False
+    assert shop.run("release.sql").outcome is Outcome.NOTHING_TO_DO
+
+
 @contextmanager
 def _by_hand(shop: Shop) -> Iterator[tuple[PgSession, Backfill]]:
     with closing(connect(shop.login, role="backfill", run_id="earlier")) as session:
