@@ -49,7 +49,9 @@ class Moving:
         self.execute(self.changelog("1-base"))
         self.execute(self.changelog("2-expand") + _LEDGER)
         [after] = re.findall(r'after = "(.+)::shop"', self.backfill)
-        self.execute(f"insert into databasechangelog values ('{after}', 'shop', 'changelogs/x.sql', now(), 1, 'EXECUTED')")
+        self.execute(
+            f"insert into databasechangelog values ('{after}', 'shop', 'changelogs/x.sql', now(), 1, 'EXECUTED')"
+        )
         self.execute("grant select, insert, update, delete on all tables in schema public to app")
         self.execute("grant usage on all sequences in schema public to app; analyze")
         place = self.folder / "changelogs" / f"{self.name}.backfill.toml"
