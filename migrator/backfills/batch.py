@@ -16,7 +16,7 @@ from functools import partial
 
 from psycopg import sql
 
-from migrator.backfills import keys, ledger_tables, ranges
+from migrator.backfills import keys, ledger_tables, lock, ranges
 from migrator.backfills.keys import Bounds, Key, Table
 from migrator.backfills.ledger import State
 from migrator.backfills.ledger_tables import Tables
@@ -82,15 +82,17 @@ class Nothing(Enum):
     """There is no batch to do now."""
 
     NOTHING = "nothing"
+    NOT_YET = "not yet"  # somebody waits for those under way to end
 
 
-NOTHING = Nothing.NOTHING
+NOTHING, NOT_YET = Nothing.NOTHING, Nothing.NOT_YET
 
 
 def one(
     session: Session, deed: Deed, size: int, proof: Proof, *, lock_timeout_s: float, limit_s: float
 ) -> Done | Nothing:
-    """The next batch is committed. NOTHING: no range is left that nobody works on, or the state is another one.
+    """The next batch is committed. NOTHING: no range is left that nobody works on, or the state is another one;
+    NOT_YET: somebody is about to change the state.
 
     `size`: keys; `limit_s`: for each statement. After an error nothing of it has happened, unless the session was
     lost in its commit; then the cursor tells. Raises: StepFailed.
@@ -98,6 +100,9 @@ def one(
     session.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
     try:
         _set(session, lock_timeout_s=_LEDGER_LOCK_S, limit_s=limit_s)
+        if not lock.may_begin(session, deed.name):
+            session.execute("ROLLBACK")
+            return NOT_YET
         claim = _claim(session, deed) if _is_on(session, deed) else None
         if claim is None:
             session.execute("ROLLBACK")

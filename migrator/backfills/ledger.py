@@ -16,7 +16,7 @@ from types import MappingProxyType
 from psycopg import sql
 from pydantic import ValidationError
 
-from migrator.backfills import ledger_rights, ledger_tables
+from migrator.backfills import ledger_rights, ledger_tables, lock
 from migrator.backfills.definition import DECISIVE, SUFFIX, Backfill
 from migrator.backfills.ledger_tables import TABLE, Tables
 from migrator.errors import Refused
@@ -219,7 +219,11 @@ def change(
 
 
 def pause(session: Session, schema: str | None, name: str, because: str) -> Entry:
-    """No batch is under way, and none begins until `go_on`. Raises: Refused when it is not running; StepFailed."""
+    """No batch is under way, and none begins until `go_on`. Inside a transaction only.
+
+    Raises: Refused when it is not running; StepFailed.
+    """
+    lock.wait_for_batches(session, name)  # by its row alone new batches would pass whoever wants to change it
     return change(session, schema, name, State.PAUSED, only_from=[State.RUNNING], because=because)
 
 

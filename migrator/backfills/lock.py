@@ -1,4 +1,8 @@
-"""Who is at work on a backfill: one session at a time, by an advisory lock that ends with it."""
+"""Who is at work on a backfill: one session at a time, by an advisory lock that ends with it.
+
+And whose turn it is: batches of several workers overlap without an end, so whoever wants none to be under way stands in
+a queue of its own, which no batch passes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
 
 _LOCK_CLASS = 0x6D696766  # "migf"
+_TURN_CLASS = 0x6D696774  # "migt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,24 @@ def at_work(session: Session, name: str) -> AtWork | None:
         )
     )
     return AtWork(pid=int(rows[0][0] or 0), application_name=rows[0][1] or "unknown") if rows else None
+
+
+def may_begin(session: Session, name: str) -> bool:
+    """Whether a batch may begin in the transaction that is open; nobody's `wait_for_batches` ends before it does.
+
+    False: somebody waits for those that are under way. Raises: StepFailed.
+    """
+    classid, objid = _TURN_CLASS, _lock_key(name)[1]
+    # a lock that is tried for is not to be had where somebody waits for a stronger one
+    tried = statement("SELECT pg_try_advisory_xact_lock_shared({}, {})", sql.Literal(classid), sql.Literal(objid))
+    return session.rows(tried) == [("t",)]
+
+
+@effect(Effect.BACKFILL_LOCK)
+def wait_for_batches(session: Session, name: str) -> None:
+    """No batch is under way, and none begins before the transaction that is open has ended. Raises: StepFailed."""
+    classid, objid = _TURN_CLASS, _lock_key(name)[1]
+    session.rows(statement("SELECT pg_advisory_xact_lock({}, {})", sql.Literal(classid), sql.Literal(objid)))
 
 
 def _lock_key(name: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ _PATIENCE_S = 600.0  # for one batch, with everybody else's locks
 _LIMIT_S = 30.0  # for a statement: at least, and as a multiple of what a batch is meant to take
 _LIMIT_TARGETS = 30
 _LONGEST_PAUSE_S = 2.0
+_TURN_S = 0.05
 _CANCELED = "57014"
 _OVERRUN = 100  # how much smaller the next batch is after one that came to the limit
 
@@ -125,6 +126,9 @@ class Workers:
             self._tried(session, pace, error, took_s=time.monotonic() - begun, limit_s=limit_s)
             return None
         self._locked_since.pop(session.pid, None)
+        if done is batch.NOT_YET:
+            self._stop.wait(_TURN_S)
+            return None
         return done
 
     def _tried(self, session: PgSession, pace: Pace, error: StepFailed, *, took_s: float, limit_s: float) -> None:

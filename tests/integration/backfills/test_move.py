@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from migrator.backfills import ledger, lock, mover, verifying
+from migrator.backfills import batch, inspection, ledger, ledger_tables, lock, mover, ranges, verifying
+from migrator.backfills.keys import Bounds
 from migrator.backfills.ledger import State
 from migrator.config.login import Login
 from migrator.errors import Interrupted, Locked, MigrationFailed, Refused
+from migrator.postgres.transactions import Deadline, transaction
 from tests.integration.backfills.stage import CUSTOMERS, Stage, backfill
 
 
@@ -317,6 +320,45 @@ def test_what_check_raises_ends_it_and_it_is_carried_on(stage: Stage, monkeypatc
     moved = stage.move(backfill())
     assert moved.rows == 2000 - begun.rows_done
     assert stage.verify(backfill()).violations == 0
+
+
+def test_no_batch_begins_while_somebody_waits_to_pause(stage: Stage) -> None:
+    """Two workers whose batches overlap would never leave the row of the ledger alone."""
+    stage.execute(CUSTOMERS.format(rows=100))
+    split = backfill()
+    with closing(stage.session()) as one, closing(stage.session()) as other, closing(stage.session()) as person:
+        one.execute("begin")
+        found = inspection.look_inside(one, split)
+        entry = ledger.begin(one, None, split, table="public.customer", run_id="test")
+        ranges.note(one, ledger_tables.required(one, None), entry.name, [Bounds()])
+        one.execute("commit; begin")
+        assert lock.may_begin(one, split.name), "a batch is under way"
+        table = mover.required(found.table, split)
+        deed = mover.deed_of(split, table, ledger_tables.required(other, None), phase="move")
+
+        def next_batch() -> object:
+            return batch.one(other, deed, 10, batch.proof_of(deed), lock_timeout_s=5.0, limit_s=60.0)
+
+        def pause() -> ledger.Entry:
+            with transaction(person, lock_timeout_s=60.0):
+                return ledger.pause(person, None, split.name, "a test")
+
+        assert next_batch() is not batch.NOT_YET
+        with ThreadPoolExecutor(1) as pool:
+            paused = pool.submit(pause)
+            until = Deadline(60.0)
+            waiting = (
+                "select count(*) from pg_locks join pg_database d on d.oid = database"
+                " where locktype = 'advisory' and not granted and datname = current_database()"
+            )
+            while stage.value(waiting) == "0":
+                assert not until.passed
+                until.pause()
+            assert next_batch() is batch.NOT_YET
+            one.execute("rollback")
+            assert paused.result(60.0).state is State.PAUSED
+        assert next_batch() is batch.NOTHING
+    assert stage.entry().rows_done == 10
 
 
 @pytest.mark.slow
