@@ -157,7 +157,7 @@ def _drop_copy(run: Run) -> None:
     bluegreen.drop(run)
     bluegreen.prove_untouched(run)
     if run.facts.breaches:
-        run.not_proven(f"Nobody else wrote {run.database}, which has what they wrote: {'; '.join(run.facts.breaches)}.")
+        run.not_proven(f"That {run.database} is as it was when the run began: {'; '.join(run.facts.breaches)}.")
     if run.facts.ledger_read:
         _prove_ledger_without(run)
 

@@ -177,7 +177,6 @@ def _tell_compared(run: Run) -> None:
     if facts.kept_unproven is not None:
         run.not_proven(facts.kept_unproven)
     if facts.kept_warning is not None:
-        run.not_proven(facts.kept_warning)
         run.warn(facts.kept_warning)
 
 

@@ -13,6 +13,8 @@ from migrator.postgres.connect import PgSession, connect
 from tests.conftest import Server
 from tests.shop import conninfo
 
+pytestmark = pytest.mark.slow
+
 SETUP = """
 CREATE TABLE a (id int PRIMARY KEY);
 CREATE TABLE b (a int REFERENCES a ON DELETE CASCADE);
