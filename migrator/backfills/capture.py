@@ -130,7 +130,7 @@ def remove_proven(
     table = found.table
 
     def do() -> None:
-        session.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        session.execute(statement("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", sql.SQL(table)))
         proof()
         remove_here(session, name)
 

@@ -6,6 +6,7 @@ from psycopg import sql
 
 from migrator.backfills.ledger_tables import Tables
 from migrator.errors import Place, Refused
+from migrator.failpoints import Effect, effect
 from migrator.liquibase.ledger import TABLE
 from migrator.postgres.session import Session
 from migrator.postgres.transactions import statement
@@ -18,6 +19,7 @@ def close(session: Session, tables: Tables) -> None:
             session.execute(f"REVOKE {_WRITING}, REFERENCES ON TABLE {table.as_string(None)} FROM {grantee}")
 
 
+@effect(Effect.BACKFILL_LEDGER)
 def close_again(session: Session, tables: Tables) -> list[str]:
     """As `close`, for tables that a GRANT has opened since, where they are this login's. Who could write them.
 
@@ -61,7 +63,7 @@ def _oid(table: sql.Identifier) -> sql.Literal:
     return sql.Literal(table.as_string(None))
 
 
-_WRITING = "INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER"
+_WRITING = ", ".join(("INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER"))
 _NAMED = "CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END"
 _GRANTEES = f"""
 SELECT DISTINCT {_NAMED}

@@ -147,7 +147,7 @@ def _lock(held: Liquibase, backfill: Backfill) -> None:
     if table is None:
         return
     try:
-        held.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        held.execute(statement("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", sql.SQL(table)))
     except StepFailed as error:
         raise MigrationFailed(
             f"Others were in the middle of a write to {table}, which backfill {backfill.name} is to be proven of: "
@@ -227,7 +227,7 @@ def undo(run: Run, planned: PlannedBackfill) -> None:
             if run.facts.going_back:  # users wait behind the fence: a replica that stands still must not hold that up
                 backfill = backfill.model_copy(update={"max_lag_bytes": None, "max_active_sessions": None})
             undone = undoing.undo(backfill, _work(run), on_progress=_telling(run), check=check)
-            run.record.write_set = sorted({*run.record.write_set, *undone.written})
+            run.record.write_set = sorted({*run.record.write_set, *entry.written, *undone.written})
             if run.undoes:
                 _note(told, undone)
         capture.remove(session, backfill.name, lock_timeout_s=run.environment.limits.lock_timeout_s)
