@@ -316,7 +316,8 @@ class Dump:
     def _temporary(self) -> Iterator[Path]:
         with doing(Effect.WORK_FILE):
             self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.log.parent, prefix=".archive-") as folder:
+            temporary = tempfile.TemporaryDirectory(dir=self.log.parent, prefix=".archive-")
+        with temporary as folder:
             yield Path(folder)
 
     def _compression(self) -> str:
