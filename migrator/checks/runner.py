@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from migrator.checks.documents import complaint
+from migrator.checks.heard import (
+    Done,
+    Failed,
+    NotChecked,
+    Query,
+    Ready,
+    Verdict,
+    Working,
+    listen,
+    not_understood,
+)
 from migrator.checks.readonly import read_only, sqlstate
 from migrator.checks.redaction import hides
 from migrator.checks.results import CheckResult, Phase
 from migrator.checks.suites import Suite
+from migrator.checks.transports import MAX_ROWS
 from migrator.config.login import Login
 from migrator.errors import ConnectionFailed, StepFailed, TransactionLost
 from migrator.postgres.session import Row, Session
@@ -68,14 +80,18 @@ class SuiteRunner:
             return
         with self._conversation() as child:
             child.send({"op": "validate", "suites": [_wire(suite) for suite in suites]})
-            answer = child.receive(_THINK_S)
-        for found in answer["problems"]:
-            suite = suites[found["suite"]]
-            expectation = suite.expectations[found["index"]]
+            answer = listen(child, _THINK_S)
+            if not isinstance(answer, Done) or answer.problems is None:
+                raise not_understood("it was asked what is wrong with the suites")
+            if any(not _exists(suites, found.suite, found.index) for found in answer.problems):
+                raise not_understood("it complains of an expectation that there is not")
+        for found in answer.problems:
+            suite = suites[found.suite]
+            expectation = suite.expectations[found.index]
             raise complaint(
                 suite.path,
                 expectation.line,
-                f"{expectation.type}: {found['message']}",
+                f"{expectation.type}: {found.message}",
                 hint="Great Expectations refuses these kwargs; its gallery describes them.",
             )
 
@@ -96,8 +112,8 @@ class SuiteRunner:
         Via a session its SQL runs there, behind a savepoint that is rolled back, and sees what is not committed yet.
         `on_result` hears each result at once. Safe to repeat; a child that died is started anew by the next call.
 
-        Raises: ToolFailed when the child dies or hangs; ConnectionFailed; TransactionLost when a check ended the
-        transaction; StepFailed when the session does not let itself be fenced.
+        Raises: ToolFailed when the child dies, hangs or is not understood; ConnectionFailed; TransactionLost when a
+        check ended the transaction; StepFailed when the session does not let itself be fenced.
         """
         due = [suite for suite in suites if phase in suite.when]
         if not due:
@@ -115,17 +131,9 @@ class SuiteRunner:
             fence = nullcontext() if isinstance(via, Login) else read_only(via, timeout_s=statement_timeout_s)
             with fence:
                 child.send(message)
-                while True:
-                    # The time of a statement counts here only where the child runs it.
-                    heard = child.receive(_THINK_S + (statement_timeout_s if isinstance(via, Login) else 0))
-                    if heard["event"] == "query" and not isinstance(via, Login):
-                        child.send(_answer(via, heard["sql"], heard["max_rows"], statement_timeout_s))
-                    elif heard["event"] in ("done", "failed"):
-                        break
-                    else:
-                        collected.hear(heard)
-        if heard["event"] == "failed":
-            raise _failure(heard)
+                ended = self._hear_out(child, collected, via, statement_timeout_s)
+        if isinstance(ended, Failed):
+            raise _failure(ended)
         return collected.complete()
 
     def close(self) -> None:
@@ -150,6 +158,28 @@ class SuiteRunner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @staticmethod
+    def _hear_out(
+        child: Child, collected: _Collected, via: Login | TypedSession, statement_timeout_s: float
+    ) -> Done | Failed:
+        """Raises: ToolFailed, code `protocol`, also when there is no end of its statements."""
+        for _ in range(collected.most_statements):
+            # The time of a statement counts here only where the child runs it.
+            heard = listen(child, _THINK_S + (statement_timeout_s if isinstance(via, Login) else 0))
+            while isinstance(heard, Verdict | NotChecked):
+                collected.hear(heard)
+                heard = listen(child, _THINK_S)
+            match heard:
+                case Query() if not isinstance(via, Login):
+                    child.send(_answer(via, heard.sql, min(heard.max_rows, MAX_ROWS), statement_timeout_s))
+                case Working() if isinstance(via, Login):
+                    pass
+                case Done(problems=None) | Failed():
+                    return heard
+                case _:
+                    raise not_understood(f"it was asked for verdicts, not for {type(heard).__name__}")
+        raise not_understood("there is no end of its statements")
+
     def _launch(self) -> Child:
         self._ready = False
         self._child = Child.start([sys.executable, "-m", "migrator.checks.child"], log=self._log)
@@ -161,7 +191,8 @@ class SuiteRunner:
         child = self._child or self._launch()
         try:
             if not self._ready:
-                child.receive(_START_S)
+                if not isinstance(listen(child, _START_S), Ready):
+                    raise not_understood("it is not ready")
                 self._ready = True
             yield child
         except BaseException:
@@ -180,12 +211,23 @@ class _Collected:
         self._found: dict[tuple[int, int], CheckResult] = {}
         self._not_checked: set[int] = set()
 
-    def hear(self, heard: Mapping[str, Any]) -> None:
-        if heard["event"] == "verdict":
-            self._add(heard["suite"], heard["index"], success=heard["success"], detail=heard["detail"])
-        elif heard["event"] == "not_checked":
-            self._not_checked.add(heard["suite"])
-            self._add(heard["suite"], None, success=False, detail=heard["detail"])
+    @property
+    def most_statements(self) -> int:
+        """More than any suites of this size need: each expectation is looked at three times at most."""
+        return 1000 + 100 * sum(len(suite.expectations) for suite in self._suites)
+
+    def hear(self, heard: Verdict | NotChecked) -> None:
+        """What was said stands. Raises: ToolFailed, code `protocol`, for what is said of nothing, or said twice."""
+        index = heard.index if isinstance(heard, Verdict) else None
+        if not _exists(self._suites, heard.suite, index):
+            raise not_understood("it tells of an expectation that there is not")
+        if heard.suite in self._not_checked or (heard.suite, index) in self._found:
+            raise not_understood("it tells of the same expectation again")
+        if isinstance(heard, Verdict):
+            self._add(heard.suite, index, success=heard.success, detail=heard.detail)
+        else:
+            self._not_checked.add(heard.suite)
+            self._add(heard.suite, None, success=False, detail=heard.detail)
 
     def complete(self) -> list[CheckResult]:
         for i, suite in enumerate(self._suites):
@@ -199,7 +241,7 @@ class _Collected:
         result = CheckResult(
             name=suite.name if j is None else self._labels[i][j],
             phase=self._phase,
-            success=success is True,
+            success=success,
             severity=suite.severity if j is None else suite.expectations[j].severity,
             table=None if suite.table is None else str(suite.table),
             detail=detail,
@@ -221,9 +263,13 @@ def _answer(session: TypedSession, sql: str, max_rows: int, timeout_s: float) ->
     return {"columns": [list(column) for column in columns], "rows": [list(row) for row in rows]}
 
 
-def _failure(heard: Mapping[str, Any]) -> StepFailed:
-    kind = ConnectionFailed if heard["connection"] else StepFailed
-    return kind(heard["message"], code=heard["code"], hint=heard["hint"])
+def _failure(heard: Failed) -> StepFailed:
+    kind = ConnectionFailed if heard.connection else StepFailed
+    return kind(heard.message, code=heard.code, hint=heard.hint)
+
+
+def _exists(suites: Sequence[Suite], suite: int, index: int | None) -> bool:
+    return 0 <= suite < len(suites) and (index is None or 0 <= index < len(suites[suite].expectations))
 
 
 def _wire(suite: Suite) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from migrator.errors import (
     ConnectionFailed,
@@ -14,10 +14,47 @@ from migrator.errors import (
     Refused,
     TransactionLost,
 )
-from migrator.liquibase.models import Changeset, ChangesetResult, ChangesetState, Undoable, Updated
+from migrator.liquibase.models import Changeset, ChangesetState, Failed, Undoable
 from migrator.liquibase.source import Lines
-from migrator.postgres import write_set
 from migrator.postgres.connect import StatementFailed
+from migrator.postgres.session import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """It was done, and there is nothing to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    rows: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A result with its columns: name and type OID."""
+
+    columns: list[tuple[str, int]]
+    rows: list[Row]
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a row has other columns than the result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changesets:
+    changesets: tuple[Changeset, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undoables:
+    changesets: list[Undoable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    text: str
 
 
 class Answers:
@@ -31,9 +68,9 @@ class Answers:
         """Paths of changelogs are relative to that root from now on."""
         self._lines = Lines(root)
 
-    def changesets(self, answer: dict[str, Any]) -> list[Changeset]:
-        """Every changeset that the answer holds."""
-        found = [self._changeset(fields) for fields in answer["changesets"]]
+    def changesets(self, told: Sequence[Changeset]) -> list[Changeset]:
+        """The same, each with its line where that is known."""
+        found = [self._with_line(changeset) for changeset in told]
         self._files |= {changeset.key: changeset.file for changeset in found}
         return found
 
@@ -46,21 +83,21 @@ class Answers:
         line = self._lines.of(file, changeset_id=changeset_id, author=author)
         return Place(changeset=key, file=file, line=line, sqlstate=sqlstate)
 
-    def error(self, fields: dict[str, Any]) -> MigratorError:  # noqa: PLR0911  one for each kind
+    def error(self, failed: Failed) -> MigratorError:  # noqa: PLR0911  one for each kind
         """The worker's error as one of ours."""
-        kind, code, sqlstate = fields["kind"], fields["code"], fields["sqlstate"]
-        place = self.place(fields["changeset"], sqlstate)
-        message = fields["message"] + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+        code, sqlstate = failed.code, failed.sqlstate
+        place = self.place(failed.changeset, sqlstate)
+        message = failed.message + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
         if place.changeset:
             where = f" ({place.file}:{place.line})" if place.line else ""
             message = f"changeset {place.changeset}{where}: {message}"
-        match kind:
+        match failed.kind:
             case "connection":
                 return ConnectionFailed(f"Liquibase cannot connect: {message}", code=code)
             case "sql":
-                failed = StatementFailed(message, sqlstate=sqlstate)
-                failed.code = code or failed.code
-                return failed
+                error = StatementFailed(message, sqlstate=sqlstate)
+                error.code = code or error.code
+                return error
             case "changelog":
                 return Refused(f"the changelog cannot be used: {message}", code=code or "changelog", place=place)
             case "locked":
@@ -70,52 +107,15 @@ class Answers:
                     hint="Another Liquibase holds the changelog lock, or one died holding it.",
                 )
             case "lost":
-                return TransactionLost(message, committed=fields["committed"], place=place)
+                return TransactionLost(message, committed=failed.committed, place=place)
             case "migration":
                 hint = "Correct it, or the data that it met, and run again." if place.changeset else None
                 return MigrationFailed(message, code=code, place=place, hint=hint)
             case _:
                 return MigratorError(f"Liquibase's worker: {message}")
 
-    def _changeset(self, fields: dict[str, Any]) -> Changeset:
-        changeset = Changeset(
-            **{
-                **fields,
-                "state": ChangesetState(fields["state"]),
-                "statements": tuple(fields.get("statements", ())),
-                "origins": tuple(fields.get("origins", ())),
-                "rollback": tuple(fields.get("rollback", ())),
-                "tables": frozenset(fields.get("tables", ())),
-                "changes": tuple(fields.get("changes", ())),
-            }
-        )
+    def _with_line(self, changeset: Changeset) -> Changeset:
         if changeset.state not in {ChangesetState.PENDING, ChangesetState.CHANGED}:
             return changeset
         line = self._lines.of(changeset.file, changeset_id=changeset.id, author=changeset.author)
         return replace(changeset, line=line)
-
-
-def updated(answer: dict[str, Any]) -> Updated:
-    """What a command that changed the database has done."""
-    return Updated(
-        changesets=tuple(ChangesetResult(**result) for result in answer["changesets"]),
-        write_set=frozenset(answer["write_set"]),
-        counts={
-            name: write_set.Counts(inserted=inserted, updated=updated, deleted=deleted)
-            for name, (inserted, updated, deleted) in answer["counts"].items()
-        },
-        outside_transaction=tuple(answer["outside_transaction"]),
-        savepoints=answer["savepoints"],
-    )
-
-
-def undoable(fields: dict[str, Any]) -> Undoable:
-    """A row of the ledger, and how it would be undone."""
-    return Undoable(
-        **{
-            **fields,
-            "statements": tuple(fields.get("statements", ())),
-            "forward": tuple(fields.get("forward", ())),
-            "tables": frozenset(fields.get("tables", ())),
-        }
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +52,10 @@ class Held:
 
     xid: str
     snapshot: str
+
+    def __post_init__(self) -> None:
+        if not (self.xid.isascii() and self.xid.isdigit()):
+            raise ValueError("the transaction's id is no number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +120,14 @@ class Undoable:
         return f"{self.path}::{self.id}::{self.author}"
 
 
+EventKind = Literal[
+    "will_run", "ran", "failed", "skipped", "rolled_back", "precondition_failed", "measured", "wrote", "message"
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChangesetEvent:
-    kind: str  # will_run, ran, failed, skipped, rolled_back, precondition_failed, measured, wrote, message
+    kind: EventKind
     id: str = ""
     author: str = ""
     path: str = ""
@@ -126,8 +135,8 @@ class ChangesetEvent:
     duration_s: float | None = None
     message: str | None = None
     measured: Mapping[str, object] | None = None  # of `measured`; see migrator.liquibase.worker.measured
-    written: Sequence[str] = ()  # of `wrote`, before each commit (stepwise): all tables so far
-    changed: Sequence[str] = ()  # of `wrote`: those of them of which rows were counted
+    written: tuple[str, ...] = ()  # of `wrote`, before each commit (stepwise): all tables so far
+    changed: tuple[str, ...] = ()  # of `wrote`: those of them of which rows were counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,3 +156,15 @@ class Updated:
     counts: Mapping[str, Counts]
     outside_transaction: tuple[str, ...] = ()  # keys of changesets whose writes no lock could show
     savepoints: int = 0  # subtransactions that were opened from the first changeset on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """What the worker says of an operation that failed: `kind` chooses the error that it becomes."""
+
+    kind: Literal["connection", "sql", "migration", "lost", "changelog", "locked", "usage", "bug"]
+    message: str
+    code: str | None
+    sqlstate: str | None
+    changeset: str | None  # path::id::author
+    committed: bool  # of `lost`: something was committed on the way

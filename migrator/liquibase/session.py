@@ -40,8 +40,7 @@ class Liquibase:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._answers = Answers()
-        self._exchange = Exchange(child, self._answers.error)
-        self._call = self._exchange.call
+        self._call = Exchange(child, self._answers.error).call
 
     @classmethod
     def start(cls, jars: Jars, java_home: Path, *, log: Path, heap_mb: int = 256) -> Liquibase:
@@ -74,8 +73,9 @@ class Liquibase:
         """
         self._answers.find_files_below(options.root)
         secret = login.settled().secret()
-        answer = self._call(
+        return self._call(
             "connect",
+            Connected,
             timeout_s=_START_S,
             mode=mode,
             application_name=application_name,
@@ -93,7 +93,6 @@ class Liquibase:
             write_set_sql=write_set.QUERY,
             counts_sql=write_set.COUNTS_QUERY,
         )
-        return Connected(**answer)
 
     def disconnect(self) -> None:
         """The connection is closed, an open transaction rolled back; with the worker gone it is so. Safe to repeat."""
@@ -112,7 +111,7 @@ class Liquibase:
     @effect(Effect.HOLD)
     def begin(self) -> Held:
         """The one transaction is open (held mode): REPEATABLE READ, its snapshot exported before anything else."""
-        return Held(**self._call("begin", timeout_s=_ROLLBACK_S))
+        return self._call("begin", Held, timeout_s=_ROLLBACK_S)
 
     @effect(Effect.COMMIT)
     def commit(self) -> None:
@@ -121,7 +120,7 @@ class Liquibase:
         Raises: MigrationFailed (a deferred constraint; code `commit_unknown` when the server did not answer);
         TransactionLost. In all cases the transaction is over.
         """
-        self._call("commit", timeout_s=_LONG_S)
+        self._call("commit", answers.Done, timeout_s=_LONG_S)
 
     @effect(Effect.ROLLBACK)
     def rollback(self) -> None:
@@ -132,12 +131,12 @@ class Liquibase:
 
     def rows(self, sql: str) -> list[Row]:
         """As `Session.rows`; in a held transaction an error leaves it as it was."""
-        return [tuple(row) for row in self._call("rows", timeout_s=_LONG_S, sql=sql)["rows"]]
+        return self._call("rows", answers.Rows, timeout_s=_LONG_S, sql=sql).rows
 
     @effect(Effect.STATEMENT)
     def execute(self, sql: str) -> None:
         """As `Session.execute`; committed at once unless a transaction is held, which an error makes useless."""
-        self._call("execute", timeout_s=_LONG_S, sql=sql)
+        self._call("execute", answers.Done, timeout_s=_LONG_S, sql=sql)
 
     def query_typed(
         self, sql: str, max_rows: int, *, timeout_s: float = 600.0
@@ -147,9 +146,14 @@ class Liquibase:
         Raises: StepFailed, also for anything else than one query, for more than `max_rows` rows, and past `timeout_s`.
         """
         answer = self._call(
-            "query_typed", timeout_s=timeout_s + _READ_S, sql=sql, max_rows=max_rows, statement_timeout_s=timeout_s
+            "query_typed",
+            answers.Table,
+            timeout_s=timeout_s + _READ_S,
+            sql=sql,
+            max_rows=max_rows,
+            statement_timeout_s=timeout_s,
         )
-        return [(name, oid) for name, oid in answer["columns"]], [tuple(row) for row in answer["rows"]]
+        return answer.columns, answer.rows
 
     # -- Liquibase -----------------------------------------------------------------------------------------------
 
@@ -159,8 +163,10 @@ class Liquibase:
         `preconditions`: those of the pending ones are tried; in a read-only session, where there is a ledger.
         Raises: Refused when the changelog cannot be read or is not valid.
         """
-        answer = self._call("changesets", timeout_s=_READ_S, changelog=changelog, preconditions=preconditions)
-        return self._answers.changesets(answer)
+        answer = self._call(
+            "changesets", answers.Changesets, timeout_s=_READ_S, changelog=changelog, preconditions=preconditions
+        )
+        return self._answers.changesets(answer.changesets)
 
     def offline_changesets(self, changelog: str, *, options: LiquibaseOptions, server_major: int) -> list[Changeset]:
         """Every changeset of the changelog as an empty PostgreSQL of that version would see it. Needs no connection.
@@ -170,12 +176,13 @@ class Liquibase:
         self._answers.find_files_below(options.root)
         answer = self._call(
             "offline_changesets",
+            answers.Changesets,
             timeout_s=_START_S + _READ_S,
             changelog=changelog,
             options=_sent(options),
             server_major=server_major,
         )
-        return self._answers.changesets(answer)
+        return self._answers.changesets(answer.changesets)
 
     @effect(Effect.UPDATE)
     def update(
@@ -191,7 +198,8 @@ class Liquibase:
         With `count` only so many of them, the first. What stays pending although it was tried counts too.
 
         Raises: MigrationFailed, TransactionLost. A held transaction is then rolled back; past `timeout_s` (code
-        `timeout`) or when the worker is gone (code `worker_gone`) it is dead; the server's session may still be there.
+        `timeout`), when the worker is gone (`worker_gone`) or not understood (`protocol`) it is dead; the server's
+        session may still be there.
         """
         return self._change("update", timeout_s=timeout_s, on_event=on_event, changelog=changelog, count=count)
 
@@ -226,24 +234,26 @@ class Liquibase:
 
         Raises: Refused when a changelog cannot be read.
         """
-        answer = self._call("undoable", timeout_s=_READ_S, changelogs=_several(changelog), count=count)
-        return [answers.undoable(fields) for fields in answer["changesets"]]
+        return self._call(
+            "undoable", answers.Undoables, timeout_s=_READ_S, changelogs=_several(changelog), count=count
+        ).changesets
 
     def rollback_count_sql(self, changelog: str | Sequence[str], count: int) -> str:
         """The SQL that `rollback_count` would run. Writes nothing.
 
         Raises: MigrationFailed when a changeset cannot be undone.
         """
-        answer = self._call("rollback_count_sql", timeout_s=_READ_S, changelogs=_several(changelog), count=count)
-        return str(answer["text"])
+        return self._call(
+            "rollback_count_sql", answers.Text, timeout_s=_READ_S, changelogs=_several(changelog), count=count
+        ).text
 
     def update_sql(self, changelog: str) -> str:
         """The SQL that an update would run. Writes nothing."""
-        return str(self._call("update_sql", timeout_s=_READ_S, changelog=changelog)["text"])
+        return self._call("update_sql", answers.Text, timeout_s=_READ_S, changelog=changelog).text
 
     def snapshot(self, folder: Path | None = None) -> str:
         """Liquibase's own snapshot of the schema as JSON; also in `folder`/snapshot.json when one is given."""
-        text = str(self._call("snapshot", timeout_s=_READ_S)["text"])
+        text = self._call("snapshot", answers.Text, timeout_s=_READ_S).text
         if folder is not None:
             with doing(Effect.WORK_FILE):
                 (folder / "snapshot.json").write_text(text, encoding="utf-8")
@@ -267,17 +277,16 @@ class Liquibase:
             on_event(event)
 
         try:
-            answer = self._call(operation, timeout_s=timeout_s, on_event=note, **fields)
-            with self._exchange.understanding():
-                return answers.updated(answer)
+            return self._call(operation, Updated, timeout_s=timeout_s, on_event=note, **fields)
         except ToolFailed as error:
+            self.kill()  # also where it was `on_event` that did not understand it
             raise self._without_worker(error, last, timeout_s) from error
         except Refused as error:
             raise MigrationFailed(error.message, code=error.code) from error
 
     def _unless_gone(self, operation: str) -> None:
         try:
-            self._call(operation, timeout_s=_ROLLBACK_S)
+            self._call(operation, answers.Done, timeout_s=_ROLLBACK_S)
         except ToolFailed as error:
             if error.code != "gone":
                 raise
@@ -289,7 +298,7 @@ class Liquibase:
             return MigrationFailed(message, code="timeout", place=place)
         return MigrationFailed(
             f"Liquibase's worker died: {error.message}",
-            code="worker_gone",
+            code="protocol" if error.code == "protocol" else "worker_gone",
             hint=error.hint,
             place=place,
         )

@@ -35,8 +35,11 @@ class Lines:
 
     def _index(self, file: str) -> dict[tuple[str, str], int]:
         try:
-            text = (self._root / file).read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            path = (self._root / file).resolve()
+            if not path.is_relative_to(self._root.resolve()) or not path.is_file():
+                return {}
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except (OSError, ValueError, RuntimeError):  # no such name, a loop of links
             return {}
         suffix = Path(file).suffix.lower()
         entries = _in_sql(text) if suffix == ".sql" else _in_xml(text) if suffix == ".xml" else _in_keys(text)

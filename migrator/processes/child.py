@@ -90,7 +90,7 @@ class Child:
             raise self._failure()
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._not_understood(line) from error
         if not isinstance(message, dict):
             raise self._not_understood(line)

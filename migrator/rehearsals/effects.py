@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from migrator.errors import ToolFailed
 from migrator.plans import own_tables
 from migrator.postgres.stature import Stature
 from migrator.rehearsals.dry_run_record import (
@@ -46,6 +47,15 @@ class Measured(BaseModel):
     indexes: list[tuple[str, str, int, bool]]
     sizes: dict[str, tuple[int, int]]
     wal_bytes: int | None = None
+
+
+def heard(said: object) -> Measured:
+    """What the worker measured. Raises: ToolFailed, code `protocol`."""
+    try:
+        return Measured.model_validate(said)
+    except ValidationError as error:
+        why = f"Liquibase's worker measured something that is not understood ({error.error_count()} fields)"
+        raise ToolFailed(why, code="protocol") from error
 
 
 def note(

@@ -138,7 +138,7 @@ class Trying:
                 total = len(self._places)
                 self.trial.progress(StepName.APPLY, f"{number}/{total} {key}", (number - 1) / total)
             case "measured":
-                self._measured(changeset, Measured.model_validate(event.measured))
+                self._measured(changeset, effects.heard(event.measured))
             case "ran" | "skipped":
                 changeset.status = _STATUSES.get(event.status or "", event.status or "executed")
             case "failed":

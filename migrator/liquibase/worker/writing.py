@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from migrator.liquibase.worker import verdict
@@ -66,10 +67,7 @@ class Writing:
         return {
             "changesets": listener.results,
             "write_set": sorted(attached.write_set.tables),
-            "counts": {
-                name: [count.inserted, count.updated, count.deleted]
-                for name, count in attached.write_set.counts.items()
-            },
+            "counts": {name: asdict(count) for name, count in attached.write_set.counts.items()},
             "outside_transaction": [] if isinstance(front, HeldConnection) else listener.outside_transaction,
             "savepoints": front.savepoints if isinstance(front, HeldConnection) else 0,
         }
