@@ -30,10 +30,11 @@ from migrator.plans.plan import Plan
 from migrator.postgres import client_tools, fence, properties
 from migrator.runs import engine, looking, opening
 from migrator.runs.facts import Undo
-from migrator.runs.record import Outcome, RunRecord
+from migrator.runs.record import Direction, Outcome, RunRecord
 from migrator.runs.reporter import Reporter, SilentReporter
 from migrator.runs.run import Options, Run
 from tests.conftest import Server
+from tests.matrix import seen
 
 SAMPLE = Path(__file__).parents[1]
 ENVIRONMENT = "staging"
@@ -191,6 +192,10 @@ class Shop:
     def _carried_out(self, run: Run) -> RunRecord:
         children, before = _children(), self._properties()
         engine.execute(run)
+        if run.record.exit_code is not None:
+            seen.ended(
+                [{Direction.UPDATE: "run", Direction.ROLLBACK: "rollback"}[run.record.direction]], run.record.exit_code
+            )
         _until(lambda: not _children() - children, "a child process of the run lives on")
         self._ended(run.record, before)
         return run.record

@@ -27,6 +27,7 @@ from migrator.postgres import catalog, databases, properties, row_fingerprint, s
 from migrator.postgres.connect import connect
 from migrator.postgres.properties import DatabaseProperties
 from tests.conftest import Server, fresh_database
+from tests.matrix import seen
 from tests.shop import is_training
 
 PASSWORD = "CRASH_TEST_PASSWORD"
@@ -149,6 +150,7 @@ class Stage:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             code = boundary.run(app, [*arguments, *self._common(arguments)])
+        seen.ended(arguments, code)
         return Answer(code=code, out=out.getvalue(), err=err.getvalue())
 
     def begin(self, moment: str, deed: str, *arguments: str) -> subprocess.Popen[str]:
@@ -211,6 +213,7 @@ class Stage:
         assert drawn_from or now.sequences == self.pictured.sequences
         assert now.large_objects == self.pictured.large_objects
         self._assert_nothing_left(kept=["old"] if restored else [])
+        seen.database("what it was")
 
     def assert_migrated(self, *, kept: tuple[str, ...] = ()) -> None:
         with closing(connect(self.login, role="look", run_id="test")) as session:
@@ -220,6 +223,7 @@ class Stage:
             assert session.rows("select count(*) from review") == [("0",)]
             assert session.rows("select count(*) from customer") == [("201",)]
         self._assert_nothing_left(kept=list(kept))
+        seen.database("migrated")
 
     def assert_blocked(self, run: str) -> None:
         """Status names the run and the command that ends it, and nobody gets a second run in."""
@@ -230,6 +234,7 @@ class Stage:
         refused = self.migrator("run", "good.sql")
         assert refused.code == 10, refused.err
         assert f"migrator resume {run}" in refused.err
+        seen.database("halted, the next command named")
 
     def _assert_nothing_left(self, *, kept: list[str]) -> None:
         now, before = self.now(), self.properties
@@ -276,6 +281,7 @@ def picture(login: Login) -> Picture:
 
 def ended(process: subprocess.Popen[str], *, within_s: float = 90.0) -> Answer:
     out, err = process.communicate(timeout=within_s)
+    seen.ended([str(word) for word in process.args] if isinstance(process.args, list) else [], process.returncode)
     return Answer(code=process.returncode, out=out, err=err)
 
 

@@ -17,6 +17,7 @@ from migrator.config.login import Login
 from migrator.postgres.connect import connect
 from tests.acceptance.stage import PLANNED, Answer, Stage, configure, ended, living_children, settled, staged
 from tests.conftest import Server
+from tests.matrix import seen
 from tests.proxy import Proxy
 from tests.sweep import moving
 from tests.sweep.cases import SELF, Blow, Case, Setting
@@ -95,6 +96,7 @@ def prove(ground: Ground, case: Case, name: str) -> Told:
             assert_none_lost(writers, stage.login)
             assert_none_admitted(writers, _trace(stage))
             told.seen = _judge(stage, case, told)
+            seen.database(told.seen)
     except Broken:
         raise
     except Exception as error:
