@@ -45,7 +45,15 @@ def test_doctor_finds_nothing_wrong_and_leaves_nothing_behind(
     code, found = diagnosis(capsys)
     assert code == 0
     assert {one["status"] for findings in found.values() for one in findings} == {"ok"}
-    assert found.keys() == {"connection", "server", "client tools", "store", "maintenance database", "privileges"}
+    assert found.keys() == {
+        "connection",
+        "server",
+        "client tools",
+        "store",
+        "maintenance database",
+        "privileges",
+        "fence",
+    }
     assert [path.name for path in Path().iterdir()] == ["migrator.toml"]
 
 

@@ -8,6 +8,7 @@ from migrator.errors import Locked, Refused, VerificationFailed
 from migrator.liquibase import ledger
 from migrator.plans import obstacles
 from migrator.postgres import sessions
+from migrator.postgres.session import Session
 from migrator.runs import gates, inspection, liquibase_session, plan_document, planning, restore, stores, windows
 from migrator.runs.planning import Planning
 from migrator.runs.record import Outcome, StepName
@@ -37,12 +38,12 @@ class PreflightStep:
             if not run.undoes:
                 run.plan = plan_document.of(made)
                 run.record.plan_digest = run.plan.digest
+            self._liquibase_lock(run, target)  # first: its holder may be in the way himself
             made.find_obstacles(target)
             obstacles.refuse(made.obstacles)
         gates.pass_through(run)
         if run.environment.backup.kinds:
             stores.signing_key(run)  # one that cannot be read is told of before users are held off
-        self._liquibase_lock(run)
         estimate_s = self._estimate(run, made)
         self._confirm(run)
         self._trial(run)
@@ -54,10 +55,9 @@ class PreflightStep:
         """Nothing: preflight only looks."""
         return None
 
-    def _liquibase_lock(self, run: Run) -> None:
+    def _liquibase_lock(self, run: Run, target: Session) -> None:
         """Raises: Locked for a lock whose holder lives, Refused for a stale one where nobody is fenced off."""
-        with closing(run.session("preflight", read_only=True)) as target:
-            holder = ledger.lock_holder(target, run.ledger_schema)
+        holder = ledger.lock_holder(target, run.ledger_schema)
         if holder is None:
             return
         who = f"{holder.locked_by} (since {holder.granted_at})"

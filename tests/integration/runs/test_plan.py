@@ -104,7 +104,9 @@ def test_why_the_rest_is_not_pending(shop: Shop) -> None:
         ("6", "fails", "HALT"),
     ]
     assert (
-        shop.plan(shop.sql("\nalter table customer add column other text")).obstacles[0].what.startswith("1 changesets")
+        shop.plan(shop.sql("\nalter table customer add column other text"))
+        .obstacles[0]
+        .what.startswith("1 changeset was edited")
     )
 
 
