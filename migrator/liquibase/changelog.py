@@ -18,17 +18,25 @@ _FORMATTED = re.compile(r"\s*--\s*liquibase\s*formatted", re.IGNORECASE)
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*:")
 _PARAMETER = re.compile(r"\$\{([^}]+)\}")
 _FORBIDDEN = {
-    "executeCommand": "runs a program on this machine",
-    "customChange": "loads a Java class by name",
-    "customPrecondition": "loads a Java class by name",
+    "executecommand": ("executeCommand", "runs a program on this machine"),
+    "customchange": ("customChange", "loads a Java class by name"),
+    "customprecondition": ("customPrecondition", "loads a Java class by name"),
 }
-_SQL_ELEMENTS = {"sql", "createProcedure", "rollback", "createView"}
+_SQL_ELEMENTS = {"sql", "createprocedure", "rollback", "createview"}
+_VALUE_FILES = ("valueblobfile", "valueclobfile")
 _FILE_ELEMENTS = {
-    "sqlFile": "path",
-    "createProcedure": "path",
-    "createView": "path",
-    "loadData": "file",
-    "loadUpdateData": "file",
+    "sqlfile": ("path",),
+    "createprocedure": ("path",),
+    "createview": ("path",),
+    "loaddata": ("file",),
+    "loadupdatedata": ("file",),
+    "column": _VALUE_FILES,
+    **dict.fromkeys(_VALUE_FILES, ("#text",)),
+}
+# What must be clear of an element that names a file
+_ABOUT_FILES = {
+    *("#text", "file", "path", *_VALUE_FILES, "relativetochangelogfile", "encoding"),
+    *("errorifmissing", "errorifmissingorempty", "filter", "resourcefilter", "resourcecomparator", "endswithfilter"),
 }
 
 
@@ -97,7 +105,13 @@ class _Screening:
     def _element(self, path: str, element: Element) -> None:
         where = f"{path}:{element.line}" if element.line else path
         if element.name in _FORBIDDEN:
-            raise _refused(f"{element.name} {_FORBIDDEN[element.name]}, which is not done here", where, element.name)
+            spelled, does = _FORBIDDEN[element.name]
+            raise _refused(f"{spelled} {does}, which is not done here", where, spelled)
+        names_files = element.name in _FILE_ELEMENTS or element.name in {"property", "include", "includeall"}
+        unclear = element.unclear & _ABOUT_FILES
+        if names_files and unclear and element.name != "column":  # a key of its own tells of a column's files
+            what = "is a list" if "#text" in unclear else f"has {min(unclear)} twice, or as a list"
+            raise _refused(f"{element.name} {what}; give one plain value", where, "malformed")
         match element.name:
             case "property":
                 name, value = element.get("name"), element.attributes.get("value")
@@ -107,10 +121,11 @@ class _Screening:
                     self._extra(file, element, path, where)
             case "include":
                 self._include(element, path, where)
-            case "includeAll":
+            case "includeall":
                 self._include_all(element, path, where)
-        if element.name in _FILE_ELEMENTS and (file := element.get(_FILE_ELEMENTS[element.name])):
-            self._extra(file, element, path, where)
+        for name in _FILE_ELEMENTS.get(element.name, ()):
+            if file := element.get(name):
+                self._extra(file, element, path, where)
         if element.name in _SQL_ELEMENTS:
             self._sql(element.text, path, element.line)
 
@@ -150,9 +165,12 @@ class _Screening:
         ]
 
     def _extra(self, file: str, element: Element, path: str, where: str) -> None:
-        target = self._inside(file, base=_base(element, path), where=where)
+        # Liquibase looks for the value of a column beside the changelog.
+        is_value = element.name in {"column", *_VALUE_FILES}
+        base = str(PurePosixPath(path).parent) if is_value else _base(element, path)
+        target = self._inside(file, base=base, where=where)
         data = self._read(target, where=where)
-        if element.name == "sqlFile":
+        if element.name == "sqlfile":
             self._sql(_text(target, data, encoding=element.get("encoding") or "utf-8"), target, 1)
 
     def _sql_changelog(self, path: str, text: str) -> None:

@@ -33,6 +33,7 @@ from migrator.liquibase.session import Liquibase
 from migrator.liquibase.worker.__main__ import _OPERATIONS
 from migrator.postgres.session import Row
 from migrator.processes import Child
+from tests.unit.hostile_changelogs import Hostile, changelogs
 from tests.unit.test_manifest import KEY, of
 
 TIMES = int(os.environ.get("MIGRATOR_FUZZ", "1"))
@@ -150,81 +151,85 @@ def test_any_argument_is_understood_or_refused(
 
 # Changelogs
 
-NAMES = [
-    "sql",
-    "include",
-    "includeAll",
-    "sqlFile",
-    "loadData",
-    "createTable",
-    "executeCommand",
-    "customChange",
-    "rollback",
-]
-KEYS = ["file", "path", "id", "author", "tableName", "class", "executable", "relativeToChangelogFile", "sql", "dbms"]
-attributes = st.dictionaries(
-    st.sampled_from(KEYS), any_text | odd_text | st.sampled_from(["a.sql", "b.xml", "."]), max_size=4
-)
-changes = st.lists(st.tuples(st.sampled_from(NAMES), attributes), max_size=4)
-changesets = st.lists(st.tuples(any_text, any_text, changes), max_size=3)
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (tmp_path / "outside.sql").write_text("select 1;")
+    (root / "a.sql").write_text("select 1;")
+    return root
 
 
-def _as_json(found: list[Any]) -> str:
-    return json.dumps(
-        {
-            "databaseChangeLog": [
-                {"changeSet": {"id": one, "author": author, "changes": [{name: given} for name, given in inner]}}
-                for one, author, inner in found
-            ]
-        }
-    )
-
-
-def _as_xml(found: list[Any]) -> str:
-    from xml.sax.saxutils import quoteattr
-
-    def tag(name: str, given: dict[str, str]) -> str:
-        return f"<{name} {' '.join(f'{key}={quoteattr(value)}' for key, value in given.items())}/>"
-
-    sets = "".join(
-        f"<changeSet id={quoteattr(one)} author={quoteattr(author)}>"
-        + "".join(tag(*change) for change in inner)
-        + "</changeSet>"
-        for one, author, inner in found
-    )
-    return f'<databaseChangeLog xmlns="http://www.liquibase.org/xml/ns/dbchangelog">{sets}</databaseChangeLog>'
-
-
-def _as_sql(found: list[Any]) -> str:
-    sets = "".join(
-        f"--changeset {author}:{one}\n" + "".join(f"{name} {given};\n" for name, given in inner)
-        for one, author, inner in found
-    )
-    return "--liquibase formatted sql\n" + sets
-
-
-FORMATS = {"json": _as_json, "yaml": _as_json, "xml": _as_xml, "sql": _as_sql}
-
-
-@examples(80)
-@given(
-    found=changesets,
-    kind=st.sampled_from(sorted(FORMATS)),
-    broken=st.none() | st.tuples(st.integers(0, 400), any_text | odd_text),
-)
-@example(found=[("1", "ann", [("include", {"file": "\U0001f600.sql"})])], kind="json", broken=None)
-@example(found=[("1", "ann", [("include", {"file": "r"})])], kind="yaml", broken=(85, "\\ud83d"))
-def test_any_changelog_is_screened_or_refused(
-    tmp_path: Path, found: list[Any], kind: str, broken: tuple[int, str] | None
-) -> None:
-    text = FORMATS[kind](found)
-    if broken is not None:
-        text = text[: broken[0]] + broken[1] + text[broken[0] :]
-    (tmp_path / "a.sql").write_text("select 1;")
-    (tmp_path / f"main.{kind}").write_bytes(text.encode("utf-8", "surrogatepass"))
+def _screened(root: Path, suffix: str, data: bytes) -> bool:
+    """Whether it was accepted; then it is made of files below the root."""
+    (root / f"main.{suffix}").write_bytes(data)
     with suppress(Refused):
-        screened = screen(tmp_path, f"main.{kind}", {})
-        assert all((tmp_path / file).resolve().is_relative_to(tmp_path.resolve()) for file in screened.files)
+        screened = screen(root, f"main.{suffix}", {})
+        for file in screened.files:
+            assert (root / file).resolve().is_relative_to(root.resolve())
+            assert (root / file).is_file()
+        return True
+    return False
+
+
+@examples(120)
+@given(found=changelogs(any_text | odd_text))
+def test_any_changelog_is_screened_or_refused(root: Path, found: Hostile) -> None:
+    """Refused wherever it runs a program, loads a class, has a DOCTYPE or a tag, or names a file outside the root."""
+    accepted = _screened(root, found.suffix, found.data)
+    assert not (accepted and found.refused)
+
+
+@examples(60)
+@given(found=changelogs(any_text | odd_text), at=st.integers(0, 400), put=any_text | odd_text)
+def test_any_damaged_changelog_is_screened_or_refused(root: Path, found: Hostile, at: int, put: str) -> None:
+    _screened(root, found.suffix, found.data[:at] + put.encode() + found.data[at:])
+
+
+FIRST = "databaseChangeLog: [{changeSet: {id: 1, author: a, changes: [%s]}}]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FIRST % "{sqlFile: {<<: {path: ../outside.sql}}}",
+        FIRST % "{sqlFile: {<<: [{dbms: x}, {<<: {path: ../outside.sql}}]}}",
+        FIRST % "{sqlFile: {PATH: ../outside.sql}}",
+        FIRST % "{sqlFile: [{path: ../outside.sql}]}",
+        FIRST % "{sqlFile: {path: [../outside.sql]}}",
+        FIRST % "{sqlFile: {path: ../outside.sql, path: a.sql}}",
+        FIRST % "{insert: {columns: [{column: {name: a, valueClobFile: ../outside.sql}}]}}",
+        FIRST % "{insert: {columns: [{column: [{valueBlobFile: [../outside.sql]}]}]}}",
+        FIRST % "{ExecuteCommand: {executable: id}}",
+        FIRST % "{? {executeCommand: {executable: id}} : 1}",
+        FIRST % "{!!str executeCommand: {executable: id}}",
+        FIRST % "!!python/object/apply:os.system [id]",
+        FIRST % '{sql: "\\U00110000"}',
+        FIRST % ("[" * 3000 + "]" * 3000),
+        "a: 1\n---\n" + FIRST % "{sql: select 1}",
+    ],
+)
+def test_yaml_that_hides_what_it_asks_for_is_refused(root: Path, text: str) -> None:
+    assert not _screened(root, "yaml", text.encode())
+
+
+@pytest.mark.parametrize("change", ["{sql: select 1}", "{sqlFile: {<<: {path: a.sql}}}", "{sqlFile: &x {path: a.sql}}"])
+def test_yaml_that_hides_nothing_is_accepted(root: Path, change: str) -> None:
+    assert _screened(root, "yaml", (FIRST % change).encode())
+
+
+def test_json_that_is_nested_without_end_is_refused(root: Path) -> None:
+    assert not _screened(root, "json", b"[" * 100_000)
+    assert not _screened(root, "json", b"[" + b"1" * 5000 + b"]")
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+def test_a_file_may_be_named_by_an_emoji(root: Path, kind: str) -> None:
+    (root / "\U0001f600.sql").write_text("select 1;")
+    document = {"databaseChangeLog": [{"include": {"file": "\U0001f600.sql"}}]}
+    assert _screened(root, kind, json.dumps(document).encode())
+    assert not _screened(root, kind, json.dumps(document).replace("\\ude00", "").encode())
 
 
 # Manifests
