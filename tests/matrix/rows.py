@@ -608,6 +608,7 @@ ROWS: tuple[Row, ...] = (
         *_at(REFUSALS, "a_changeset_that_was_edited_after_it_ran", "a_changelog_that_is_none"),
         *_at("integration/test_liquibase_session.py", "duplicate_changeset_is_refused"),
         *_at("unit/test_hostile_input.py", "any_changelog_is_screened_or_refused"),
+        *_at("unit/test_hostile_input.py", "yaml_that_hides_what_it_asks_for_is_refused"),
     ),
     _row(
         "B5",
@@ -654,9 +655,12 @@ ROWS: tuple[Row, ...] = (
     _row(
         "B9",
         INPUT,
-        "The worker's JSON lines: anything",
+        "JSON lines of the worker and of the suites' process: anything",
         "an error, never a success",
         *_at("unit/test_hostile_input.py", "any_line_of_a_worker_is_understood_or_an_error"),
+        *_at("unit/test_hostile_input.py", "an_answer_that_is_not_right_is_refused"),
+        *_at("unit/test_hostile_input.py", "any_line_of_the_suites_process_is_understood_or_an_error"),
+        *_at("unit/test_hostile_input.py", "a_verdict_is_given_once"),
         *_at("unit/test_processes.py", "chatter_on_standard_output_is_no_message"),
     ),
     _row(
