@@ -1,7 +1,8 @@
 """What a released version has written down is still read, and its runs are still ended.
 
-tests/data/formats/N holds what the first migrator with journal version N wrote for a run that was killed in this
-state. Only what belongs to one run (names, OIDs, times) is that of today; every name and shape is the stored one.
+tests/data/formats/N holds what a migrator with journal version N wrote for a run that was killed in this state; how
+such samples are made, and what to do when a test here fails, is told in tests/formats.py. Only what belongs to one run
+(names, OIDs, times) is that of today; every name and shape is the stored one.
 """
 
 from __future__ import annotations
@@ -14,29 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from migrator.backups import manifest
 from migrator.config.login import Login
 from migrator.runs import reconstruction
 from migrator.runs.facts import Facts
 from migrator.runs.journal_tables import SCHEMA_VERSION
+from migrator.runs.record import RunRecord
 from tests.acceptance.stage import Stage, crash_template, staged
 from tests.conftest import Server
+from tests.formats import CHANGES, FORMATS, SHAPE, STATES, bare, digest, journal_of, set_up, shape
+from tests.sweep import moving
 
 __all__ = ["crash_template"]
 
-FORMATS = Path(__file__).parents[1] / "data" / "formats"
-COMMIT = "after:migrator.liquibase.session:Liquibase.commit"
-STATES = {
-    "atomic": (("good.sql", "--way", "atomic"), "changeset:4:running", 0),
-    "committed": (("good.sql", "--way", "atomic"), COMMIT, 0),
-    "stepwise": (("good.sql", "--way", "stepwise"), "changeset:4:running", 6),
-    "restoring": (("bad-without-rollback.sql", "--way", "stepwise"), "after:migrator.backups.dump:Dump.restore", 7),
-}
+VERSIONS = sorted((folder.name for folder in FORMATS.iterdir() if folder.is_dir()), key=int)
+
 _NAMED_BY_DATA = {
     "schema_before",
+    "schema_after",
     "tables_before",
+    "tables_after",
     "sequences",
+    "sequences_after",
+    "tables",  # of the server's counters
+    "requires",
+    "changelog_files",
     "versions",
     "outside",
     "columns",
@@ -62,25 +67,71 @@ def as_stored(stored: Any, now: Any, name: str = "") -> Any:
     return now
 
 
+def samples() -> list[str]:
+    return sorted(f"{file.parent.name}/{file.stem}" for file in FORMATS.glob("*/*.json") if file.stem != "manifest")
+
+
+def stored_in(sample: str) -> dict[str, Any]:
+    found = json.loads((FORMATS / f"{sample}.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
 def test_every_version_of_the_journal_is_kept() -> None:
-    assert sorted(int(folder.name) for folder in FORMATS.iterdir()) == list(range(1, SCHEMA_VERSION + 1))
+    assert [str(number) for number in range(1, SCHEMA_VERSION + 1)] == VERSIONS
+    assert samples() == sorted(f"{version}/{state}" for version in VERSIONS for state in STATES)
+
+
+def test_no_shape_is_changed_without_a_word() -> None:
+    """Fails when a field of the journal or of the manifest is added, dropped or becomes another."""
+    now, noted = shape(), json.loads(SHAPE.read_text(encoding="utf-8"))
+    last = json.loads(CHANGES.read_text(encoding="utf-8"))[-1]
+    assert now == noted, "the shape has changed: see tests/formats.py for what to store and to say"
+    assert last["shape"] == digest(now), "say why in changes.json, by python -m tests.formats --shape WHY"
+    assert last["why"].strip()
+
+
+def test_a_field_more_is_another_shape_and_another_description_is_not() -> None:
+    class One(BaseModel):
+        title: int = Field(default=0, description="one thing")
+
+    class Reworded(BaseModel):
+        title: int = Field(default=0, description="a thing")
+
+    class More(One):
+        other: int = 0
+
+    one, reworded, more = (bare(model.model_json_schema()) for model in (One, Reworded, More))
+    assert one == reworded
+    assert one["properties"] == {"title": {"default": 0, "type": "integer"}}
+    assert more["properties"].keys() == {"title", "other"}
+
+
+@pytest.mark.parametrize("sample", samples())
+def test_every_sample_is_read_as_it_is_stored(sample: str) -> None:
+    stored = stored_in(sample)
+    facts = Facts.model_validate(stored["facts"]).model_dump(mode="json")
+    record = RunRecord.model_validate(stored["record"]).model_dump(mode="json")
+    assert facts.keys() >= stored["facts"].keys(), "a field that was written is not known any more"
+    assert record.keys() >= stored["record"].keys(), "a field that was written is not known any more"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", sorted(folder.name for folder in FORMATS.iterdir()))
-@pytest.mark.parametrize("state", STATES)
-def test_journal_of_every_released_format_is_resumed(stage: Stage, version: str, state: str) -> None:
-    arguments, moment, code = STATES[state]
-    stored = json.loads((FORMATS / version / f"{state}.json").read_text(encoding="utf-8"))
-    run = stage.killed(moment, "run", *arguments)
-    _write_as(stored, stage.folder / ".migrator" / "journal.db")
+@pytest.mark.parametrize("sample", samples())
+def test_journal_of_every_released_format_is_resumed(stage: Stage, sample: str) -> None:
+    state = STATES[sample.partition("/")[2]]
+    set_up(stage, state)
+    run = stage.killed(state.moment, "run", *state.arguments)
+    _write_as(stored_in(sample), journal_of(stage))
     stage.assert_blocked(run)
     answer = stage.migrator("resume", run)
-    assert answer.code == code, answer.err
-    if code == 0:
-        stage.assert_migrated()
+    assert answer.code == state.code, answer.err
+    if state.moves:
+        moving.assert_moved(stage, mode="offline")
+    if state.code == 0:
+        stage.assert_migrated(kept=state.kept)
     else:
-        stage.assert_as_it_was(restored=code == 7)
+        stage.assert_as_it_was(restored="old" in state.kept)
 
 
 def _write_as(stored: dict[str, Any], file: Path) -> None:
@@ -110,7 +161,7 @@ def _write_as(stored: dict[str, Any], file: Path) -> None:
                 new.execute(f"insert into {name} ({', '.join(known)}) values ({', '.join('?' * len(known))})", values)
 
 
-@pytest.mark.parametrize("version", sorted(folder.name for folder in FORMATS.iterdir()))
+@pytest.mark.parametrize("version", VERSIONS)
 def test_manifest_of_every_released_format_is_read(version: str, tmp_path: Path) -> None:
     [stored] = json.loads((FORMATS / version / "manifest.json").read_text(encoding="utf-8"))
     folder = tmp_path / stored["id"]
