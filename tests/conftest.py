@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
@@ -23,6 +24,7 @@ from migrator.config.login import Login, Secret
 from migrator.postgres.connect import PgSession, connect
 from migrator.postgres.embedded import APP, MIGRATOR, EmbeddedServer, Options
 
+SUMMARY = "told in the summary"  # the name of a property whose value the summary of the tests shows
 SETTINGS = {"max_prepared_transactions": "5", "wal_level": "logical", "shared_buffers": "64MB"}
 
 
@@ -178,3 +180,11 @@ def named(url: str) -> Server:
         major=int(number or 0) // 10000,
         embedded=None,
     )
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have recorded as SUMMARY is printed, each line once."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    told = {text for report in reports for name, text in getattr(report, "user_properties", ()) if name == SUMMARY}
+    for line in sorted(told):
+        terminalreporter.write_line(line)

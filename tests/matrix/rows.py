@@ -60,7 +60,7 @@ ROWS: tuple[Row, ...] = (
             "run_killed_before_the_swap_begins_again",
             "run_killed_after_the_swap_is_migrated",
         ),
-        but="`make sweep` does all fail points; the suite does a part of them, drawn by a seed.",
+        but="`make sweep` does all fail points; the suite does a part of them, another one each day.",
     ),
     _row(
         2,
@@ -366,6 +366,7 @@ ROWS: tuple[Row, ...] = (
         MIGRATION,
         "Liquibase's backend terminated; the server stopped at once in mid-update",
         "S once the server is back, within a limit",
+        *_at(SWEEP, "run_whose_server_crashes_is_ended"),
         *_at(INTERRUPTS, "terminated_backend_of_liquibase_in_mid_statement_is_taken_back"),
         *_at(INTERRUPTS, "run_whose_server_crashed_is_ended_once_it_is_back"),
         *_at("integration/test_liquibase_held.py", "backend_that_was_terminated_is_a_failure_and_the_worker_lives"),

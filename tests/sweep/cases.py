@@ -122,9 +122,11 @@ def killed_twice(draw: random.Random, cases: Sequence[Case], places: int) -> Ite
         yield replace(case, second=Blow(number=draw.randint(1, max(1, places))))
 
 
-def at_random(draw: random.Random, setting: Setting, reached: Sequence[str], lasts_s: float) -> Case:
-    """One case of any kind: half of them at a fail point, half by the clock; every third is killed twice."""
-    harm = draw.choices(HARMS, weights=(10, 3, 2, 2, 1))[0]
+def at_random(
+    draw: random.Random, setting: Setting, reached: Sequence[str], lasts_s: float, *, harm: str | None = None
+) -> Case:
+    """One case: half of them at a fail point, half by the clock; every third is killed twice. The harm is drawn too."""
+    harm = harm or draw.choices(HARMS, weights=(10, 3, 2, 2, 1))[0]
     if draw.random() < 0.5 or harm in {"dump", "restore"}:
         first = Blow(harm=harm, number=draw.randint(1, max(1, len(reached))))
     else:
