@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
+from fnmatch import fnmatchcase
 
 from migrator.errors import FenceBreached, MigrationFailed, StepFailed, ToolFailed
 from migrator.liquibase.models import ChangesetEvent
@@ -107,7 +108,8 @@ def beyond_the_write_set(run: Run) -> list[str]:
     """Tables that no changeset names, and that somebody wrote behind the fence of a stepwise run, by the counters."""
     if run.record.way is not Way.STEPWISE or not run.offline:
         return []
-    return sorted((moved(run) or frozenset()) - LARGE_OBJECTS - {*run.record.write_set, *run.facts.named})
+    found = (moved(run) or frozenset()) - LARGE_OBJECTS - {*run.record.write_set, *run.facts.named}
+    return sorted(name for name in found if not _is_expected(run, name))
 
 
 def require_unwritten(run: Run) -> None:
@@ -155,6 +157,7 @@ def uncompared(run: Run) -> list[str]:
     seen, known = moved(run, now), is_known(run)
     if known:
         may = {*record.write_set, *record.surprises}
+        may |= LARGE_OBJECTS if LARGE_OBJECTS & may else set()
         if run.offline and seen is not None and not _has_rolled_back(run):
             may |= seen
     else:
@@ -207,10 +210,13 @@ def somebody_elses(run: Run, now: Counters) -> list[str]:
     if LARGE_OBJECTS & set(run.record.write_set):
         foreign -= LARGE_OBJECTS
     changed, unclear = _compared(run, foreign)
-    meant = _meant(run) if unclear and _has_rolled_back(run) else frozenset()
+    failed = _has_rolled_back(run)
+    meant = _meant(run, unclear) if failed else frozenset()
     found = sorted({*changed, *(set(unclear) - meant)})
     if found:
-        _breach(run, found, "")
+        or_else = "" if changed or not failed else ", or a function of the changeset that failed,"
+        said = f"somebody else{or_else} wrote {_several(found)}, and nothing that this run committed did"
+        run.facts.breaches += [] if said in run.facts.breaches else [said]
     return found
 
 
@@ -225,7 +231,7 @@ def note_kept(run: Run, now: Counters, kept: str) -> None:
         )
         return
     names = sorted(seen | set(facts.unclear))
-    unnamed = [] if is_known(run) else sorted(seen - _meant(run) - LARGE_OBJECTS)
+    unnamed = [] if is_known(run) else sorted(seen - _meant(run, seen) - LARGE_OBJECTS)
     if unnamed:
         facts.kept_warning = (
             f"{_several(unnamed)} changed in the failed database, and no changeset names it: a function of the "
@@ -325,10 +331,17 @@ def _compared(run: Run, names: Collection[str]) -> tuple[list[str], list[str]]:
     return changed, sorted(set(names) - told)
 
 
-def _meant(run: Run) -> frozenset[str]:
-    """The tables that the changelog names, and those to which a foreign key passes on what is done to them."""
+def _meant(run: Run, names: Collection[str]) -> frozenset[str]:
+    """Those that changelog or checks name, or to which a foreign key passes on what is done to one of them."""
+    if not names:
+        return frozenset()
     with closing(run.session("verify", read_only=True, database=run.database)) as session:
-        return frozenset(run.facts.named) | catalog.cascades(session, run.facts.named)
+        meant = {*run.facts.named, *catalog.cascades(session, run.facts.named)}
+    return frozenset(name for name in names if name in meant or _is_expected(run, name))
+
+
+def _is_expected(run: Run, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in run.environment.checks.expected_writes)
 
 
 def _has_rolled_back(run: Run) -> bool:
